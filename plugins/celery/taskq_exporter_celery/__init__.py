@@ -1,0 +1,1 @@
+"""taskq-exporter adapter for Celery."""

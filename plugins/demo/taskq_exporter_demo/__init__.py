@@ -1,0 +1,1 @@
+"""taskq-exporter demo: real queues, real workers, one command."""

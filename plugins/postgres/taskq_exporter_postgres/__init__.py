@@ -1,0 +1,1 @@
+"""taskq-exporter adapter for jobs tables in PostgreSQL."""

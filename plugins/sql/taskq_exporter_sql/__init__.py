@@ -1,0 +1,1 @@
+"""Toolkit for taskq-exporter adapters whose queues are in a SQL database."""

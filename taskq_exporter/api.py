@@ -1,0 +1,461 @@
+"""The contract between taskq-exporter and its adapters: the only core module that an adapter imports.
+
+An adapter is a module with functions marked `@hookimpl`, registered under the entry-point group
+`taskq_exporter.adapters`. `collect` is the one required hook; docs/adapters.md walks through a whole adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Literal, Protocol
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+__all__ = [
+    "AdapterError",
+    "BrokerStats",
+    "Capability",
+    "Detected",
+    "DropReason",
+    "Family",
+    "Finding",
+    "Ledger",
+    "LongestRun",
+    "NameFilter",
+    "Options",
+    "Outcome",
+    "Problem",
+    "QueueStats",
+    "Reason",
+    "Sample",
+    "ScheduleEntry",
+    "SchedulerStats",
+    "Snapshot",
+    "Source",
+    "State",
+    "WorkerState",
+    "WorkerStats",
+    "hookimpl",
+    "hookspec",
+]
+
+PROJECT = "taskq_exporter"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class State(StrEnum):
+    """Where a stored task is; each task is in exactly one state."""
+
+    READY = "ready"  # could run now by the server's clock
+    SCHEDULED = "scheduled"  # later, never tried
+    RETRY = "retry"  # later, after a failed try
+    RESERVED = "reserved"  # held by a worker, not started
+    RUNNING = "running"
+    BLOCKED = "blocked"  # waits for a dependency or a group
+    FAILED = "failed"  # ended badly, kept
+    DEAD = "dead"  # a pile of its own from which a person re-queues
+    SUCCEEDED = "succeeded"  # kept
+    CANCELLED = "cancelled"
+    LOST = "lost"  # claimed, its worker gone
+
+
+class Outcome(StrEnum):
+    """How an attempt ended; all but RETRIED end the task for good."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    DEAD = "dead"
+    LOST = "lost"
+    RETRIED = "retried"  # of an attempt (run histogram) only, never of a finished task
+
+
+class WorkerState(StrEnum):
+    """What a worker process does now."""
+
+    IDLE = "idle"
+    BUSY = "busy"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    SILENT = "silent"  # listens, does not answer
+    OFFLINE = "offline"
+
+
+class Reason(StrEnum):
+    """Why something could not be read. Closed: error text never becomes a label."""
+
+    CONNECT = "connect"
+    AUTH = "auth"
+    PERMISSION = "permission"
+    TIMEOUT = "timeout"
+    BUSY = "busy"  # locked, or out of connections
+    SCHEMA = "schema"  # a missing table, column or key layout
+    COST = "cost"  # refused by the plan guard
+    PROTOCOL = "protocol"
+    UNSUPPORTED = "unsupported"
+    BUG = "bug"
+
+
+class DropReason(StrEnum):
+    """Why a follower could not count an event."""
+
+    DECODE = "decode"
+    OVERFLOW = "overflow"
+    MISSED = "missed"
+
+
+class AdapterError(Exception):
+    """An expected failure, with a closed reason and a message that says what to do. It must hold no credential."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+# --- what an adapter is given -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NameFilter:
+    """Shell globs over names; `expected` names exist (at 0) from the first page on."""
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+
+    def wants(self, name: str) -> bool:
+        """True where `name` is expected, or is included and not excluded."""
+        if name in self.expected:
+            return True
+        return any(fnmatchcase(name, g) for g in self.include) and not any(fnmatchcase(name, g) for g in self.exclude)
+
+
+class Options(BaseModel):
+    """Base of an adapter's own options, which stand beside the core's in the YAML of a source."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: An option that names several, and the option that each becomes: {"aliases": "alias"} makes sources NAME/ALIAS.
+    expands: ClassVar[Mapping[str, str]] = {}
+    #: Other defaults for core options of this adapter's sources: {"duty_cycle": 0.05}.
+    core_defaults: ClassVar[Mapping[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One configured thing to watch."""
+
+    name: str
+    adapter: str
+    #: Reads the URL, a `url_file` anew at each call. Raises AdapterError(auth) where the file cannot be read.
+    #: It holds credentials: use it to connect, never print it.
+    url: Callable[[], str] = field(repr=False)
+    options: Any = None  # an instance of what the adapter's options() returned
+    timeout: float = 5.0  # seconds that one collect may take
+    queues: NameFilter = NameFilter()
+    tasks: NameFilter = NameFilter()
+    worker_ttl: float = 600.0  # seconds after which a worker that is gone is forgotten
+    queue_ttl: float = 86400.0  # seconds after which a queue that is gone is forgotten
+
+
+# --- what an adapter returns ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """One queue now. Absent (None, or no entry) is "not known"; 0 is a known zero."""
+
+    name: str
+    tasks: Mapping[State, int] = field(default_factory=dict)
+    by_priority: Mapping[tuple[State, str], int] = field(default_factory=dict)  # (state, level)
+    capped: Mapping[State, bool] = field(default_factory=dict)  # True where the count stopped at a limit
+    overdue: int | None = None  # the part of ready that the queue system should have moved by now
+    oldest_age: Mapping[State, float] = field(default_factory=dict)  # seconds by the server's clock; 0 when empty
+    consumers: int | None = None  # workers reading it
+    slots: int | None = None  # their slots together
+    paused: bool | None = None
+    bytes: int | None = None
+    enqueued: Mapping[str, int] = field(default_factory=dict)  # total that the backend keeps, by priority level ("": none)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongestRun:
+    """The longest running task of one name, in seconds."""
+
+    queue: str
+    task: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStats:
+    """One worker process. Times are Unix seconds."""
+
+    name: str
+    up: bool | None = None
+    state: WorkerState | None = None
+    pool: str = ""
+    software: str = ""
+    software_version: str = ""
+    slots: int | None = None
+    prefetch_limit: int | None = None
+    tasks: Mapping[Literal["running", "reserved", "scheduled"], int] = field(default_factory=dict)
+    last_heartbeat: float | None = None
+    started: float | None = None
+    longest_run: float | None = None  # seconds
+    finished: Mapping[Outcome, int] = field(default_factory=dict)  # totals that the backend keeps
+    busy_seconds: float | None = None  # total that the backend keeps
+    restarts: int | None = None  # total that the backend keeps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleEntry:
+    """One entry of a schedule. Times are Unix seconds."""
+
+    name: str
+    last_run: float | None = None
+    next_run: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerStats:
+    """What sends periodic tasks."""
+
+    name: str
+    up: bool | None = None
+    last_beat: float | None = None  # Unix seconds
+    entry_count: int | None = None
+    entries: Sequence[ScheduleEntry] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerStats:
+    """The server itself."""
+
+    roundtrip_seconds: float | None = None
+    memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None  # None where no limit is set
+    connections: Mapping[str, int] = field(default_factory=dict)  # by state
+    connections_limit: int | None = None
+    commands: Mapping[str, int] = field(default_factory=dict)  # totals that the server keeps, by kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """Whether this source can tell a family (of one state) here. Snapshot counts outside the declared are a bug."""
+
+    family: str  # e.g. "taskq_tasks"
+    state: str = ""
+    reason: Literal["none", "version", "permission", "option", "backend"] = "none"  # none: it can
+
+    @property
+    def able(self) -> bool:
+        """True where it can."""
+        return self.reason == "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A part that could not be read now, while others could."""
+
+    reason: Reason
+    part: str  # for the log and the pages, e.g. "workers"
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One metric family as data. An adapter's own ones are named `taskq_<adapter>_…`."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()  # beside `source`
+    unit: str = ""
+    overflow: Literal["sum", "max", "drop"] = "drop"  # what happens to samples over a label's cap
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A value of one of the adapter's own families; `labels` in the order of `Family.labels`."""
+
+    family: str
+    labels: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What one collect() saw: what is true now, and totals that the backend keeps."""
+
+    server: str = ""  # e.g. "redis", "postgresql"
+    server_version: str = ""
+    queues: Sequence[QueueStats] = ()
+    longest_runs: Sequence[LongestRun] = ()
+    workers: Sequence[WorkerStats] = ()
+    worker_states: Mapping[WorkerState, int] = field(default_factory=dict)  # only where workers have no stable names
+    schedulers: Sequence[SchedulerStats] = ()
+    broker: BrokerStats | None = None
+    capabilities: Sequence[Capability] = ()
+    problems: Sequence[Problem] = ()
+    commands: int = 0  # commands or statements that this collect sent
+    query_seconds: Mapping[str, float] = field(default_factory=dict)  # where it sends several costly statements
+    samples: Sequence[Sample] = ()  # of the adapter's own families()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detected:
+    """A source that detect() found in the environment."""
+
+    name: str
+    url: str = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of `check`: what was found, and what to change to get more."""
+
+    level: Literal["ok", "note", "problem"]
+    text: str
+    advice: str = ""
+
+
+class Ledger(Protocol):
+    """What happened over time in one source, fed by its follower on the event loop.
+
+    Counts go to the page and to the checkpoint together with `cursor`: change both without an `await` between them,
+    and no restart loses or repeats a task. Names over the caps add up under `_other`.
+    """
+
+    #: Where the follower stands: anything that JSON can hold; None where counting starts now.
+    cursor: Any
+    #: Called for each page while following: what the follower sees now, merged into the snapshot of collect().
+    view: Callable[[], Snapshot] | None
+    #: Upper bounds in seconds, without +Inf, for ran_many and waited_many.
+    run_bounds: tuple[float, ...]
+    wait_bounds: tuple[float, ...]
+
+    def following(self, lag: float | None = 0.0) -> None:
+        """Say that events arrive or that the cursor moved, and how many seconds it is behind (None: not known)."""
+
+    def counts(self, *what: Literal["enqueued", "received", "started", "retried", "finished"]) -> None:
+        """Say which counters this follower feeds: a (queue, task) seen first starts each of them at 0."""
+
+    def gap(self) -> None:
+        """Say that what happened before now may be missing (a subscription that starts anew)."""
+
+    def start_over(self, why: str) -> None:
+        """Set cursor and counters aside, because the cursor does not fit the server; counting starts at 0, now."""
+
+    def enqueued(self, queue: str, task: str, priority: str = "", n: int = 1) -> None:
+        """Put into the ready queue."""
+
+    def received(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        """Delivered to a worker."""
+
+    def started(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        """Begun, once an attempt."""
+
+    def finished(self, queue: str, task: str, outcome: Outcome, worker: str = "", n: int = 1) -> None:
+        """Ended for good."""
+
+    def retried(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        """A try that will be tried again."""
+
+    def redelivered(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        """Given out again because a worker or lease was lost."""
+
+    def exception(self, queue: str, task: str, exception: str, n: int = 1) -> None:
+        """A try ended by an exception of this class name."""
+
+    def ran(self, queue: str, task: str, outcome: Outcome, seconds: float, worker: str = "") -> None:
+        """One attempt took `seconds`, start to end; negative ones (clock skew) count as 0."""
+
+    def ran_many(
+        self, queue: str, task: str, outcome: Outcome, counts: Sequence[int], total: float, worker: str = ""
+    ) -> None:
+        """Several attempts: a count for each bucket of run_bounds and one for +Inf (not cumulative), seconds in all."""
+
+    def waited(self, queue: str, seconds: float, task: str = "") -> None:
+        """A task waited `seconds` from runnable to started."""
+
+    def waited_many(self, queue: str, counts: Sequence[int], total: float, task: str = "") -> None:
+        """Several waits, as ran_many."""
+
+    def workers_started(self, n: int = 1) -> None:
+        """Workers seen for the first time."""
+
+    def workers_lost(self, n: int = 1) -> None:
+        """Workers gone without a goodbye."""
+
+    def worker_finished(self, worker: str, outcome: Outcome, n: int = 1) -> None:
+        """What a worker says it has finished, as a difference."""
+
+    def worker_busy(self, worker: str, seconds: float) -> None:
+        """How long a worker was busy, as a difference."""
+
+    def events(self, n: int = 1) -> None:
+        """Events or rows that the follower read."""
+
+    def dropped(self, reason: DropReason, n: int = 1) -> None:
+        """Events that were not counted."""
+
+    def commands(self, n: int = 1) -> None:
+        """Commands or statements that the follower sent."""
+
+
+# --- the hooks --------------------------------------------------------------------------------------------------
+
+
+class AdapterSpec:
+    """The hooks. An implementation takes only the arguments that it needs."""
+
+    @hookspec(firstresult=True)
+    def collect(self, source: Source, client: Any) -> Snapshot | Awaitable[Snapshot]:
+        """Read what is true now. `async def` is preferred; a plain `def` runs in a thread of its own."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def options(self) -> type[Options]:
+        """The model of the adapter's own options; without this hook there are none."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def connect(self, source: Source) -> AbstractAsyncContextManager[Any]:
+        """An async context manager whose value is `client`; entered for collect and for follow, anew after errors."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def follow(self, source: Source, client: Any, ledger: Ledger) -> Awaitable[None]:
+        """Feed the ledger until cancelled: an event stream, or a cursor on a timer. Restarted when it ends."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def detect(self, env: Mapping[str, str]) -> Awaitable[Iterable[Detected]]:
+        """Sources that the environment names; asked again later where there are none."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def diagnose(self, source: Source, client: Any) -> Awaitable[Iterable[Finding]]:
+        """What `check` and the pages say of this source."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def grants(self, source: Source) -> str:
+        """The exact Redis ACL line or SQL that the source's user needs; the user is called `taskq_exporter`."""
+        raise NotImplementedError
+
+    @hookspec(firstresult=True)
+    def families(self) -> Sequence[Family]:
+        """The adapter's own families, for what no uniform family says."""
+        raise NotImplementedError
