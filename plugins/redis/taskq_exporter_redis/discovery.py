@@ -1,0 +1,94 @@
+"""Names found in the background, so that no scrape ever waits for a SCAN of the whole database."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from taskq_exporter.api import AdapterError, Reason
+from taskq_exporter_redis.client import RedisClient
+
+
+def escape_glob(text: str) -> str:
+    """`text` as a pattern of SCAN, KEYS or an ACL that matches itself only."""
+    return re.sub(r"([\\*?\[\]])", r"\\\1", text)
+
+
+async def scan(
+    client: RedisClient, match: str, type_: str | None = None, count: int = 1000, slices: int = 100_000
+) -> AsyncIterator[bytes]:
+    """The keys that match a pattern, some perhaps twice. Each slice blocks the server for about `count` keys.
+
+    Args:
+        client: Through which to read.
+        match: A pattern of SCAN.
+        type_: Only keys of this type, e.g. "stream" (Redis 6).
+        count: Keys that the server looks at per slice.
+        slices: After how many slices to give up.
+
+    Raises:
+        AdapterError: cost, where the database has more than about count x slices keys; and those of `command`.
+    """
+    cursor: bytes = b"0"
+    of_type = ("TYPE", type_) if type_ else ()
+    for _ in range(slices):
+        cursor, keys = await client.command("SCAN", cursor, "MATCH", match, "COUNT", count, *of_type)
+        for key in keys:
+            yield key
+        if cursor == b"0":
+            return
+        await asyncio.sleep(0)
+    raise AdapterError(Reason.COST, f"more than {count * slices} keys to look through: name the queues instead")
+
+
+class Discovery:
+    """Names that `refresh` finds: now, and again every so many seconds, while the context is entered."""
+
+    def __init__(self, refresh: Callable[[], Awaitable[Iterable[str]]], every: float) -> None:
+        #: Why the last round found nothing new; what earlier rounds found is kept.
+        self.problem: AdapterError | None = None
+        self._refresh = refresh
+        self._every = every
+        self._names: frozenset[str] = frozenset()
+        self._first = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is None:
+            return
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def names(self, timeout: float) -> frozenset[str]:
+        """The names of the last round that succeeded; waits up to `timeout` seconds, and only for the first round."""
+        if not self._first.is_set() and timeout > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._first.wait()
+        if not self._first.is_set():
+            self.problem = AdapterError(Reason.TIMEOUT, "still looking through the keys for the first time")
+        return self._names
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                self._names = frozenset(await self._refresh())
+                self.problem = None
+            except AdapterError as error:
+                self.problem = error
+            except Exception as error:  # noqa: BLE001 - a bug must show on the page, not end the search in silence
+                self.problem = AdapterError(Reason.BUG, f"{type(error).__name__} while looking for names")
+            self._first.set()
+            # An error is looked at again soon: the server may have been starting.
+            await asyncio.sleep(min(self._every, 10) if self.problem else self._every)
