@@ -1,5 +1,6 @@
 """For authors of adapters: real servers and the conformance kit (extra `testing`)."""
 
-from .servers import Server, start_postgres, start_redis
+from .processes import Server
+from .servers import start_postgres, start_redis
 
 __all__ = ["Server", "start_postgres", "start_redis"]

