@@ -1,0 +1,85 @@
+"""Names are found beside the scrapes, and a scrape waits for them once at most."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import pytest
+import redis
+from taskq_exporter_redis import Discovery, connect, escape_glob, scan
+
+from taskq_exporter.api import AdapterError, Reason, Source
+
+
+def source(url: str) -> Source:
+    return Source(name="test", adapter="test", url=lambda: url)
+
+
+async def test_scan_finds_every_key_of_the_type_in_slices(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as admin:
+        admin.mset({f"app[1]:{i}": i for i in range(3000)} | {"app1:x": 1})
+        admin.xadd("app[1]:stream", {"a": 1})
+    async with connect(source(redis_url)) as client:
+        pattern = escape_glob("app[1]:") + "*"
+        assert len({key async for key in scan(client, pattern)}) == 3001
+        assert client.commands_sent > 2
+        assert {key async for key in scan(client, pattern, "stream")} == {b"app[1]:stream"}
+        with pytest.raises(AdapterError) as raised:
+            _ = [key async for key in scan(client, pattern, count=10, slices=3)]
+        assert raised.value.reason is Reason.COST
+
+
+async def test_names_waits_for_the_first_round_only() -> None:
+    go = asyncio.Event()
+
+    async def refresh() -> Iterable[str]:
+        await go.wait()
+        go.clear()
+        return ["a", "b"]
+
+    async with Discovery(refresh, every=0) as discovery:
+        assert await discovery.names(0.01) == frozenset()
+        assert discovery.problem is not None
+        assert discovery.problem.reason is Reason.TIMEOUT
+        go.set()
+        assert await discovery.names(5) == {"a", "b"}
+        assert discovery.problem is None
+        started = time.monotonic()  # the second round hangs, and nobody waits for it
+        assert await discovery.names(5) == {"a", "b"}
+        assert time.monotonic() - started < 1
+
+
+async def test_a_failed_round_keeps_the_names_and_says_why() -> None:
+    rounds: list[Exception | list[str]] = [["a"], AdapterError(Reason.PERMISSION, "no"), KeyError("bug"), ["a", "b"]]
+    done = asyncio.Event()
+    seen = []
+
+    async def refresh() -> Iterable[str]:
+        seen.append(discovery.problem and discovery.problem.reason)
+        if not rounds:
+            done.set()
+            await asyncio.Event().wait()
+        result = rounds.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    discovery = Discovery(refresh, every=0)
+    async with discovery:
+        await done.wait()
+        assert await discovery.names(0) == {"a", "b"}
+    assert seen == [None, None, Reason.PERMISSION, Reason.BUG, None]
+
+
+async def test_leaving_ends_the_search() -> None:
+    async def refresh() -> Iterable[str]:
+        await asyncio.Event().wait()
+        return []
+
+    before = asyncio.all_tasks()
+    async with Discovery(refresh, every=1):
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() != before
+    assert asyncio.all_tasks() == before
