@@ -184,7 +184,9 @@ class QueueStats:
     slots: int | None = None  # their slots together
     paused: bool | None = None
     bytes: int | None = None
-    enqueued: Mapping[str, int] = field(default_factory=dict)  # total that the backend keeps, by priority level ("": none)
+    enqueued: Mapping[str, int] = field(
+        default_factory=dict
+    )  # total that the backend keeps, by priority level ("": none)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,185 @@
+"""The adapters that are installed: found by entry point, loaded by name, validated, each called alone."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from taskq_exporter.api import (
+    PROJECT,
+    AdapterError,
+    AdapterSpec,
+    Detected,
+    Family,
+    Finding,
+    Ledger,
+    Options,
+    Reason,
+    Snapshot,
+    Source,
+)
+
+__all__ = ["Adapter", "Adapters", "LoadError"]
+
+GROUP = "taskq_exporter.adapters"
+
+
+class LoadError(Exception):
+    """An adapter that is not installed, cannot be imported or breaks the contract."""
+
+
+class Adapter:
+    """One loaded adapter: its hooks as typed methods."""
+
+    def __init__(self, name: str, plugin: object, distribution: str = "", version: str = "") -> None:
+        """Raises LoadError where the plugin breaks the contract."""
+        self.name = name
+        self.distribution = distribution
+        self.version = version
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(AdapterSpec)
+        try:
+            manager.register(plugin, name)
+            manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise LoadError(f"adapter {name!r} breaks the contract: {error}") from None
+        self._hook = manager.hook
+        self._implemented = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
+        if "collect" not in self._implemented:
+            raise LoadError(f"adapter {name!r} has no collect(): mark a function of that name with @hookimpl")
+        self._collect_is_async = inspect.iscoroutinefunction(getattr(plugin, "collect", None))
+        self.options: type[Options] = self._hook.options() if self.has("options") else Options
+        self.families: Mapping[str, Family] = self._own_families()
+
+    def has(self, hook: str) -> bool:
+        """Whether the adapter implements an optional hook."""
+        return hook in self._implemented
+
+    def connect(self, source: Source) -> AbstractAsyncContextManager[Any]:
+        """A context manager whose value is the client; None where the adapter needs no connection."""
+        return self._hook.connect(source=source) if self.has("connect") else nullcontext()
+
+    async def collect(self, source: Source, client: Any) -> Snapshot:
+        """One collect; a plain def runs in a daemon thread of its own, so that a hang blocks neither loop nor exit."""
+        if self._collect_is_async:
+            snapshot = await self._hook.collect(source=source, client=client)
+        else:
+            snapshot = await in_thread(lambda: self._hook.collect(source=source, client=client))
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"collect() of adapter {self.name!r} returned {type(snapshot).__name__}, not Snapshot")
+        return snapshot
+
+    async def follow(self, source: Source, client: Any, ledger: Ledger) -> None:
+        """Run the follower until it ends or is cancelled."""
+        await self._hook.follow(source=source, client=client, ledger=ledger)
+
+    async def detect(self, env: Mapping[str, str]) -> Sequence[Detected]:
+        """Sources that the environment names; none where the adapter looks for none."""
+        return list(await self._hook.detect(env=env) or ()) if self.has("detect") else []
+
+    async def diagnose(self, source: Source, client: Any) -> Sequence[Finding]:
+        """What `check` says; nothing where the adapter has no advice."""
+        return list(await self._hook.diagnose(source=source, client=client)) if self.has("diagnose") else []
+
+    def grants(self, source: Source) -> str | None:
+        """The rights that a source's user needs; None where the adapter does not say."""
+        return str(self._hook.grants(source=source)) if self.has("grants") else None
+
+    def _own_families(self) -> dict[str, Family]:
+        families: Iterable[Family] = self._hook.families() if self.has("families") else ()
+        for family in families:
+            if not family.name.startswith(f"taskq_{self.name}_") or family.kind == "histogram":
+                raise LoadError(
+                    f"adapter {self.name!r}: family {family.name!r} is not a gauge or counter taskq_{self.name}_…"
+                )
+        return {family.name: family for family in families}
+
+
+async def in_thread(function: Callable[[], Any]) -> Any:
+    """Run a blocking function in a daemon thread; a cancelled wait leaves the thread behind."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error else future.set_result(result)
+
+    def run() -> None:
+        result, failed = None, None
+        try:
+            result = function()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            failed = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failed)
+
+    threading.Thread(target=run, daemon=True, name="taskq-adapter").start()
+    return await future
+
+
+class Adapters:
+    """Adapters by name, loaded when first asked for, so that one broken plugin stops only its own sources."""
+
+    def __init__(self, plugins: Mapping[str, object] | None = None) -> None:
+        """With `plugins`, these modules are used instead of the installed entry points (tests)."""
+        self._plugins = plugins
+        self._points: dict[str, EntryPoint] = (
+            {} if plugins is not None else {point.name: point for point in entry_points(group=GROUP)}
+        )
+        self._loaded: dict[str, Adapter] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the installed adapters."""
+        return sorted(self._plugins if self._plugins is not None else self._points)
+
+    @property
+    def loaded(self) -> list[Adapter]:
+        """The adapters that were asked for."""
+        return [self._loaded[name] for name in sorted(self._loaded)]
+
+    def get(self, name: str) -> Adapter:
+        """The adapter of that name. Raises LoadError, which says what to do."""
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def describe(self) -> list[tuple[str, str, str, str]]:
+        """Name, distribution, version and load error ("" where it loads) of each installed adapter."""
+        rows = []
+        for name in self.names:
+            distribution, version = self._distribution(name)
+            try:
+                self.get(name)
+                error = ""
+            except LoadError as failed:
+                error = str(failed)
+            rows.append((name, distribution, version, error))
+        return rows
+
+    def _distribution(self, name: str) -> tuple[str, str]:
+        point = self._points.get(name)
+        return (point.dist.name, point.dist.version) if point and point.dist else ("", "")
+
+    def _load(self, name: str) -> Adapter:
+        if name not in self.names:
+            installed = ", ".join(self.names) or "none"
+            package = f"taskq-exporter-{name.replace('_', '-')}"
+            raise LoadError(f"unknown adapter {name!r}; installed: {installed}; try pip install {package}")
+        try:
+            plugin = self._plugins[name] if self._plugins is not None else self._points[name].load()
+        except Exception as error:
+            raise LoadError(f"adapter {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        return Adapter(name, plugin, *self._distribution(name))
+
+
+def stuck(name: str) -> AdapterError:
+    """The error of a collect that is not started because the last one still hangs."""
+    return AdapterError(Reason.TIMEOUT, f"the last collect of {name} still hangs")

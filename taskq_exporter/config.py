@@ -1,0 +1,355 @@
+"""The configuration: a YAML file, or environment variables, into sources; every error with its place and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from taskq_exporter.adapters import Adapter, Adapters, LoadError
+from taskq_exporter.api import AdapterError, NameFilter, Options, Reason, Source
+from taskq_exporter.schema import CAPPED_LABELS, FAMILIES, LABEL_SETS_CAP, RUN_BOUNDS, WAIT_BOUNDS
+from taskq_exporter.yamlpos import Document, Position, YamlError, load
+
+__all__ = ["Config", "ConfigError", "SourceConfig", "duration", "load_config", "make_source"]
+
+Location = tuple[str | int, ...]
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `str()` is a line for each mistake, FILE:LINE:COLUMN: what to do."""
+
+
+def duration(value: object) -> float:
+    """Seconds of a Prometheus duration ("500ms", "1m30s", "7d") or of a number. Raises ValueError."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    parts = re.findall(r"(\d+)(ms|[smhdw])", value) if isinstance(value, str) else []
+    if not parts or "".join(n + unit for n, unit in parts) != value:
+        raise ValueError("not a duration: write it as 500ms, 30s, 1m30s, 24h or 7d")
+    return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
+
+
+def _increasing(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    if any(b <= a for a, b in zip((0.0, *bounds), bounds, strict=False)) or not bounds:
+        raise ValueError("bucket bounds must be above 0 and each above the one before")
+    return bounds
+
+
+def _family(name: str) -> str:
+    if name in FAMILIES or not name.startswith("taskq_source_"):
+        return name
+    raise ValueError(f"unknown family {name!r}")
+
+
+Duration = Annotated[float, BeforeValidator(duration), Field(ge=0, allow_inf_nan=False)]
+Timeout = Annotated[float, BeforeValidator(duration), Field(gt=0, allow_inf_nan=False)]
+Bounds = Annotated[tuple[float, ...], AfterValidator(_increasing)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskFilter(_Model):
+    """Names by shell globs."""
+
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+
+
+class QueueFilter(TaskFilter):
+    """Queues by shell globs; expected ones are 0 from the first page on."""
+
+    expected: tuple[str, ...] = ()
+
+
+class Buckets(_Model):
+    """Upper bounds of the histograms in seconds."""
+
+    run: Bounds = RUN_BOUNDS
+    wait: Bounds = WAIT_BOUNDS
+
+
+class ObjectiveConfig(_Model):
+    """What part of a queue's tasks should start within which time."""
+
+    queue: str
+    start_within: Duration
+    ratio: float = Field(gt=0, le=1)
+
+
+class Core(_Model):
+    """The core's options of a source that `defaults` may set too."""
+
+    timeout: Timeout = 5.0
+    min_interval: Duration = 0.0
+    duty_cycle: Annotated[float, Field(gt=0, le=1)] | None = None
+    queues: QueueFilter = QueueFilter()
+    tasks: TaskFilter = TaskFilter()
+    task_labels: tuple[Annotated[str, Field(pattern="^(queue|task|worker)$")], ...] = ("queue", "task")
+    buckets: Buckets = Buckets()
+    limits: dict[str, Annotated[int, Field(ge=1)]] = {}
+    disable: tuple[Annotated[str, AfterValidator(_family)], ...] = ()
+    annotations: dict[Annotated[str, Field(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")], str] = {}
+    objectives: tuple[ObjectiveConfig, ...] = ()
+    queue_ttl: Timeout = 86400.0
+    worker_ttl: Timeout = 600.0
+    series_ttl: Timeout = 86400.0
+
+    @model_validator(mode="after")
+    def _known_limits(self) -> Core:
+        known = (*CAPPED_LABELS, "series")
+        if unknown := [name for name in self.limits if name not in known]:
+            raise ValueError(f"limits: unknown label {unknown[0]!r}; there are {', '.join(known)}")
+        return self
+
+    def caps(self) -> dict[str, int]:
+        """How many values of each label this source may have."""
+        return {label: self.limits.get(label, cap) for label, cap in CAPPED_LABELS.items()}
+
+    def label_sets(self) -> int:
+        """How many label sets each ledger family of this source may have."""
+        return self.limits.get("series", LABEL_SETS_CAP)
+
+
+class SourceConfig(Core):
+    """One source as configured."""
+
+    name: str = Field(min_length=1, max_length=100)
+    adapter: str
+    url: str | None = Field(default=None, repr=False)
+    url_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_url(self) -> SourceConfig:
+        if (self.url is None) == (self.url_file is None):
+            raise ValueError("a source has either url or url_file")
+        return self
+
+
+class StateConfig(_Model):
+    """Where checkpoints are kept."""
+
+    dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredSource:
+    """A source with its adapter and the adapter's options."""
+
+    config: SourceConfig
+    adapter: Adapter
+    options: Options
+
+    def fingerprint(self) -> str:
+        """What its checkpoint counts; it changes when another server, adapter, option or label is counted."""
+        c = self.config
+        url = urlsplit(c.url) if c.url else None
+        where = f"{url.scheme}://{url.hostname}:{url.port}{url.path}" if url else str(c.url_file)
+        what = [c.name, c.adapter, where, self.options.model_dump(mode="json"), c.buckets.model_dump(), c.task_labels]
+        return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration."""
+
+    sources: tuple[ConfiguredSource, ...] = ()
+    state_dir: Path | None = None
+
+
+def make_source(configured: ConfiguredSource) -> Source:
+    """What the adapter is given of a source."""
+    c = configured.config
+    return Source(
+        name=c.name,
+        adapter=c.adapter,
+        url=partial(_read_url, c),
+        options=configured.options,
+        timeout=c.timeout,
+        queues=NameFilter(c.queues.include, c.queues.exclude, c.queues.expected),
+        tasks=NameFilter(c.tasks.include, c.tasks.exclude),
+        worker_ttl=c.worker_ttl,
+        queue_ttl=c.queue_ttl,
+    )
+
+
+def _read_url(config: SourceConfig) -> str:
+    if config.url_file is None:
+        return config.url or ""
+    try:
+        return config.url_file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdapterError(
+            Reason.AUTH,
+            f"url_file {config.url_file} cannot be read: {type(error).__name__}; check the mount and its rights",
+        ) from None
+
+
+def load_config(path: Path, adapters: Adapters, env: Mapping[str, str] = os.environ) -> Config:
+    """Read a configuration file. Raises ConfigError with every mistake in it."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or type(error).__name__}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}:1:1: not valid YAML: the file is not UTF-8") from None
+    try:
+        document = load(text)
+    except YamlError as error:
+        raise ConfigError(
+            "\n".join(f"{path}:{p.line}:{p.column}: {message}" for p, message in error.problems)
+        ) from None
+    return _Reader(path, document, adapters, env).read()
+
+
+class _Reader:
+    """Turns one document into a Config, gathering every mistake with its place."""
+
+    def __init__(self, path: Path, document: Document, adapters: Adapters, env: Mapping[str, str]) -> None:
+        self._path = path
+        self._document = document
+        self._adapters = adapters
+        self._env = env
+        self._problems: list[tuple[Position, str]] = []
+
+    def read(self) -> Config:
+        data = self._substitute(self._document.data, ())
+        if not isinstance(data, dict):
+            self._problem((), "the file must be a mapping with the key sources; see config.example.yaml")
+            self._fail()
+        self._unknown_keys(data, (), ("defaults", "state", "sources"))
+        defaults = self._mapping(data, "defaults")
+        self._validate(Core, defaults, ("defaults",))
+        state = self._validate(StateConfig, self._mapping(data, "state"), ("state",))
+        entries = data.get("sources")
+        if not isinstance(entries, list) or not entries:
+            self._problem(("sources",), "sources must be a list of at least one source with name, adapter and url")
+            entries = []
+        sources: list[ConfiguredSource] = []
+        names: dict[str, Location] = {}
+        for i, entry in enumerate(entries):
+            for source in self._source(entry, ("sources", i), defaults):
+                if (first := names.setdefault(source.config.name, ("sources", i))) != ("sources", i):
+                    line = self._document.position((*first, "name")).line
+                    self._problem(
+                        ("sources", i, "name"),
+                        f"source name {source.config.name!r} is used twice; it is first in line {line}",
+                    )
+                sources.append(source)
+        self._fail()
+        return Config(tuple(sources), state.dir if isinstance(state, StateConfig) else None)
+
+    def _source(self, entry: Any, at: Location, defaults: Mapping[str, Any]) -> list[ConfiguredSource]:
+        if not isinstance(entry, dict):
+            self._problem(at, "a source must be a mapping with name, adapter and url")
+            return []
+        if not isinstance(name := entry.get("adapter"), str):
+            self._problem((*at, "adapter"), f"a source needs the key adapter, one of {', '.join(self._adapters.names)}")
+            return []
+        try:
+            adapter = self._adapters.get(name)
+        except LoadError as error:
+            self._problem((*at, "adapter"), str(error))
+            return []
+        own = {key: value for key, value in entry.items() if key not in SourceConfig.model_fields}
+        core = {key: value for key, value in entry.items() if key in SourceConfig.model_fields}
+        core = {**adapter.options.core_defaults, **defaults, **core}
+        config = self._validate(SourceConfig, core, at)
+        expanded = []
+        for suffix, options in self._expand(adapter.options, own, at):
+            checked = self._validate(adapter.options, options, at)
+            if isinstance(config, SourceConfig) and isinstance(checked, Options):
+                named = config.model_copy(update={"name": f"{config.name}{suffix}"})
+                expanded.append(ConfiguredSource(named, adapter, checked))
+        return expanded
+
+    def _expand(self, model: type[Options], own: dict[str, Any], at: Location) -> list[tuple[str, dict[str, Any]]]:
+        for plural, singular in model.expands.items():
+            if plural in own:
+                values = own[plural]
+                if not isinstance(values, list) or not values or len(set(map(str, values))) != len(values):
+                    self._problem((*at, plural), f"{plural} must be a list of different values")
+                    return []
+                rest = {key: value for key, value in own.items() if key != plural}
+                return [(f"/{value}", {**rest, singular: value}) for value in values]
+        return [("", own)]
+
+    def _mapping(self, data: dict[str, Any], key: str) -> dict[str, Any]:
+        value = data.get(key) or {}
+        if isinstance(value, dict):
+            return value
+        self._problem((key,), f"{key} must be a mapping")
+        return {}
+
+    def _validate(self, model: type[BaseModel], data: Mapping[str, Any], at: Location) -> BaseModel | None:
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for e in error.errors(include_url=False, include_context=True, include_input=False):
+                self._explain(model, e["type"], e["msg"], (*at, *e["loc"]), at)
+            return None
+
+    def _explain(self, model: type[BaseModel], kind: str, message: str, where: Location, at: Location) -> None:
+        if kind == "extra_forbidden":
+            known = [*model.model_fields] if len(where) == len(at) + 1 else []
+            if issubclass(model, Options):
+                known += [*SourceConfig.model_fields, *model.expands]
+            self._problem(where, f"unknown key {str(where[-1])!r}{_suggest(str(where[-1]), known)}", key=True)
+        elif kind == "missing":
+            self._problem(where[:-1], f"missing key {str(where[-1])!r}")
+        else:
+            message = message.removeprefix("Value error, ")
+            name = ".".join(str(part) for part in where[len(at) :])
+            self._problem(where, f"{name}: {message}" if name else message)
+
+    def _unknown_keys(self, data: Mapping[str, Any], at: Location, known: tuple[str, ...]) -> None:
+        for key in data:
+            if key not in known:
+                self._problem((*at, key), f"unknown key {key!r}{_suggest(str(key), known)}", key=True)
+
+    def _substitute(self, value: Any, at: Location) -> Any:
+        if isinstance(value, dict):
+            return {key: self._substitute(item, (*at, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._substitute(item, (*at, i)) for i, item in enumerate(value)]
+        if isinstance(value, str) and "$" in value:
+            return re.sub(r"\$\$|\$\{(\w+)(?::-([^}]*))?\}", partial(self._variable, at=at), value)
+        return value
+
+    def _variable(self, match: re.Match[str], at: Location) -> str:
+        if match[0] == "$$":
+            return "$"
+        value = self._env.get(match[1]) or match[2]
+        if value is None:
+            self._problem(at, f"environment variable {match[1]} is not set; set it, or write ${{{match[1]}:-default}}")
+            return ""
+        return value
+
+    def _problem(self, where: Location, message: str, *, key: bool = False) -> None:
+        place = tuple(part if isinstance(part, int) else str(part) for part in where)
+        self._problems.append((self._document.position(place, key=key), message))
+
+    def _fail(self) -> None:
+        if self._problems:
+            lines = sorted(set(self._problems))
+            raise ConfigError("\n".join(f"{self._path}:{p.line}:{p.column}: {message}" for p, message in lines))
+
+
+def _suggest(name: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are {', '.join(sorted(known))}" if known else ""

@@ -1,0 +1,56 @@
+"""Sources without a configuration file: what the adapters find in the environment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from pydantic import ValidationError
+
+from taskq_exporter.adapters import Adapter, Adapters, LoadError
+from taskq_exporter.api import AdapterError
+from taskq_exporter.config import ConfiguredSource, SourceConfig
+
+__all__ = ["NOTHING_CONFIGURED", "VARIABLES", "detect"]
+
+log = structlog.get_logger("taskq_exporter")
+
+#: Variables that name a server.
+VARIABLES = ("CELERY_BROKER_URL", "REDIS_URL")
+#: Seconds that one adapter may look.
+TIMEOUT = 10.0
+
+NOTHING_CONFIGURED = (
+    "nothing to watch: write a configuration file and give it as --config.file=FILE (see config.example.yaml),"
+    " or set CELERY_BROKER_URL or REDIS_URL"
+)
+
+
+async def detect(adapters: Adapters, env: Mapping[str, str]) -> list[ConfiguredSource]:
+    """The sources that the installed adapters find now; an adapter that cannot look finds none, and says so."""
+    found = await asyncio.gather(*(_ask(adapters, name, env) for name in adapters.names))
+    sources: dict[str, ConfiguredSource] = {}
+    for source in (source for of_adapter in found for source in of_adapter):
+        if sources.setdefault(source.config.name, source) is not source:
+            log.warning("two adapters found a source of one name", source=source.config.name)
+    return list(sources.values())
+
+
+async def _ask(adapters: Adapters, name: str, env: Mapping[str, str]) -> list[ConfiguredSource]:
+    try:
+        adapter = adapters.get(name)
+        async with asyncio.timeout(TIMEOUT):
+            return [_configure(adapter, d.name, d.url, d.options) for d in await adapter.detect(env)]
+    except (LoadError, AdapterError, TimeoutError) as error:
+        log.warning("cannot look for sources", adapter=name, error=str(error) or type(error).__name__)
+    except ValidationError as error:
+        log.error("bug in adapter", adapter=name, doing="detect", errors=error.error_count())
+    except Exception as error:
+        log.error("bug in adapter", adapter=name, doing="detect", exc_info=error)
+    return []
+
+
+def _configure(adapter: Adapter, name: str, url: str, options: Mapping[str, object]) -> ConfiguredSource:
+    core = {**adapter.options.core_defaults, "name": name, "adapter": adapter.name, "url": url}
+    return ConfiguredSource(SourceConfig.model_validate(core), adapter, adapter.options.model_validate(dict(options)))

@@ -1,0 +1,133 @@
+"""All sources together: gather a page's reports, write the checkpoints that the page rests on, find new sources."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import structlog
+
+from taskq_exporter.checkpoint import Checkpoint, CheckpointError, StateDir
+from taskq_exporter.collector import SourceReport, Violation
+from taskq_exporter.config import ConfiguredSource
+from taskq_exporter.scrape import SourceRunner
+from taskq_exporter.selfmetrics import SelfMetrics
+
+__all__ = ["Exporter"]
+
+log = structlog.get_logger("taskq_exporter")
+
+#: Seconds between checkpoints where nobody scrapes.
+CHECKPOINT_EVERY = 15.0
+#: A series younger than this (seconds) stands at 0 on the first page of each scraper that shows it.
+HOLD_BACK = 300.0
+#: How many scrapers are remembered.
+MAX_SCRAPERS = 100
+
+
+class Exporter:
+    """The sources of one configuration at run time."""
+
+    def __init__(self, state: StateDir | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self.runners: dict[str, SourceRunner] = {}
+        self.self_metrics = SelfMetrics()
+        self.self_metrics.checkpoint_ok = True if state else None
+        self._state = state
+        self._clock = clock
+        self._saving = asyncio.Lock()
+        self._scrapers: dict[str, float] = {}
+        self._timer: asyncio.Task[None] | None = None
+        self._violated: set[tuple[str, str]] = set()
+
+    def add(self, configured: ConfiguredSource, *, follow: bool = True) -> SourceRunner:
+        """Start watching a source."""
+        runner = SourceRunner(configured, self._clock)
+        checkpoint = None
+        if self._state is not None:
+            try:
+                checkpoint = self._state.read(runner.name, configured.fingerprint())
+            except CheckpointError as error:
+                log.warning("checkpoint set aside", source=runner.name, why=str(error))
+        if follow:
+            runner.start(checkpoint)
+        self.runners[runner.name] = runner
+        self.self_metrics.adapters = list({r.adapter.name: r.adapter for r in self.runners.values()}.values())
+        return runner
+
+    def start_timer(self) -> None:
+        """Write checkpoints also while nobody scrapes."""
+        if self._state is not None and self._timer is None:
+            self._timer = asyncio.create_task(self._save_regularly())
+
+    async def gather(self, until: float = float("inf")) -> list[SourceReport]:
+        """A report of every source, at the latest at the loop's time `until`; what it counts is then on disk."""
+        runners = list(self.runners.values())
+        if not runners:
+            return []
+        now = asyncio.get_running_loop().time()
+        # a collect's own timeout ends it first: its reason is then known, and counted once
+        reports = await asyncio.gather(*(r.collect(min(until, now + r.source.timeout + 0.25)) for r in runners))
+        await self.save()
+        return [replace(report, ledger=r.frozen) for report, r in zip(reports, runners, strict=True)]
+
+    async def save(self) -> None:
+        """Take every ledger as it is now for the pages; with state.dir only what a checkpoint then holds."""
+        async with self._saving:
+            for runner in list(self.runners.values()):
+                checkpoint = runner.freeze()
+                if self._state is None or await self._write(self._state, runner, checkpoint):
+                    runner.frozen = checkpoint.ledger
+
+    async def _write(self, state: StateDir, runner: SourceRunner, checkpoint: Checkpoint) -> bool:
+        try:
+            if runner.started_over:
+                await asyncio.to_thread(state.set_aside, runner.name)
+                runner.started_over = False
+            await asyncio.to_thread(state.write, runner.name, runner.configured.fingerprint(), checkpoint)
+        except OSError as error:
+            if self.self_metrics.checkpoint_ok:
+                log.error("checkpoints cannot be written: counters stand still until they can", error=str(error))
+            self.self_metrics.checkpoint_ok = False
+            return False
+        self.self_metrics.checkpoint_ok = True
+        return True
+
+    async def _save_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_EVERY)
+            await self.save()
+
+    def hold_back(self, scraper: str | None) -> float:
+        """The Unix time after which a series is new to this scraper; in the far future for people and tools (None).
+
+        A counter that appears at 5 is no increase for Prometheus: on the first page that shows it, it must be 0.
+        """
+        if scraper is None:
+            return float("inf")
+        now = self._clock()
+        last = self._scrapers.pop(scraper, 0.0)
+        self._scrapers[scraper] = now
+        while len(self._scrapers) > MAX_SCRAPERS:
+            del self._scrapers[next(iter(self._scrapers))]
+        return max(last, now - HOLD_BACK)
+
+    def note_violations(self, violations: Sequence[Violation]) -> None:
+        """Count what the collector refused, and log each kind once."""
+        for v in violations:
+            runner = self.runners.get(v.source)
+            if runner is not None:
+                runner.count_bug()
+            if (v.source, v.family) not in self._violated:
+                self._violated.add((v.source, v.family))
+                log.error("family dropped: bug in adapter", source=v.source, family=v.family, why=v.message)
+
+    async def close(self) -> None:
+        """End everything, with a last checkpoint."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*(runner.close() for runner in self.runners.values()))
+        await self.save()
+        if self._state is not None:
+            self._state.close()

@@ -1,0 +1,314 @@
+"""Counters and histograms of one source: what happened over time, with caps and expiry. Pure: no I/O, no asyncio."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from taskq_exporter.api import DropReason, NameFilter, Outcome, Snapshot
+from taskq_exporter.names import Names
+from taskq_exporter.schema import FAMILIES, LABEL_SETS_CAP, OTHER, RUN_BOUNDS, STARTS_AT_ZERO, WAIT_BOUNDS, WITH_WORKER
+
+__all__ = ["Counter", "Histogram", "LedgerView", "SourceLedger"]
+
+Labels = tuple[str, ...]
+EVERY_NAME = NameFilter()
+Pair = tuple[str, str, str]  # queue, task, worker as the source's task_labels leave them
+
+
+@dataclass(slots=True)
+class Counter:
+    """A total; `born` is when it first appeared, `touched` when it last changed (Unix seconds)."""
+
+    value: float
+    born: float
+    touched: float
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts for each bucket (not cumulative, the last is +Inf) and the sum of the values."""
+
+    counts: list[int]
+    total: float
+    born: float
+    touched: float
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """A ledger at one moment: what a page shows and a checkpoint holds."""
+
+    counters: dict[str, list[tuple[Labels, float, float]]] = field(default_factory=dict)  # labels, value, born
+    histograms: dict[str, list[tuple[Labels, tuple[int, ...], float, float]]] = field(default_factory=dict)
+    since: float | None = None
+    cursor: str = "null"  # JSON: the follower may change its cursor in place after this moment
+
+
+class SourceLedger:
+    """Implements taskq_exporter.api.Ledger; the core reads it with freeze() and restore()."""
+
+    def __init__(
+        self,
+        names: Names,
+        clock: Callable[[], float],
+        *,
+        run_bounds: Sequence[float] = RUN_BOUNDS,
+        wait_bounds: Sequence[float] = WAIT_BOUNDS,
+        task_labels: Sequence[str] = ("queue", "task"),
+        queues: NameFilter = EVERY_NAME,
+        tasks: NameFilter = EVERY_NAME,
+        series_ttl: float = 86400.0,
+        label_sets: int = LABEL_SETS_CAP,
+    ) -> None:
+        self.cursor: Any = None
+        self.view: Callable[[], Snapshot] | None = None
+        self.run_bounds = tuple(run_bounds)
+        self.wait_bounds = tuple(wait_bounds)
+        self.since: float | None = None
+        self.sent = 0  # commands of the follower
+        self.lag: float | None = None
+        self.followed_at: float | None = None  # when the follower last said where it is; None while it is not following
+        self.on_start_over: Callable[[str], None] = lambda _why: None
+        self._names = names
+        self._clock = clock
+        self._keep = frozenset(task_labels)
+        self._queues = queues
+        self._tasks = tasks
+        self._series_ttl = series_ttl
+        self._label_sets = label_sets
+        self._now = clock()  # time of the last freeze: precise enough to expire by, and free
+        self._pairs: dict[Pair, Pair | None] = {}  # as given -> as kept; None: filtered out
+        self._zeroed: set[Pair] = set()
+        self._counted: set[str] = set()
+        self._counters: dict[str, dict[Labels, Counter]] = {}
+        self._histograms: dict[str, dict[Labels, Histogram]] = {}
+
+    # --- where the follower stands
+
+    def following(self, lag: float | None = 0.0) -> None:
+        self.lag = lag
+        self.followed_at = self._clock()
+        if self.since is None:
+            self.since = self.followed_at
+
+    def counts(self, *what: Literal["enqueued", "received", "started", "retried", "finished"]) -> None:
+        new = {str(name) for name in what} - self._counted
+        self._counted |= new
+        for pair in self._zeroed:
+            self._zero(pair, new)
+
+    def gap(self) -> None:
+        self.since = self._clock()
+
+    def start_over(self, why: str) -> None:
+        self.cursor = None
+        self.since = self._clock()
+        for store in (self._counters, self._histograms, self._pairs):
+            store.clear()
+        self._zeroed.clear()
+        self.on_start_over(why)
+
+    # --- what happened
+
+    def enqueued(self, queue: str, task: str, priority: str = "", n: int = 1) -> None:
+        pair = self._pair(queue, task, "")
+        if pair:
+            labels = (pair[0], pair[1], self._names.admit("priority", priority))
+            self._add("taskq_tasks_enqueued_total", labels, n)
+
+    def received(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        self._count("taskq_tasks_received_total", queue, task, worker, n)
+
+    def started(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        self._count("taskq_tasks_started_total", queue, task, worker, n)
+
+    def finished(self, queue: str, task: str, outcome: Outcome, worker: str = "", n: int = 1) -> None:
+        pair = self._pair(queue, task, worker)
+        if pair:
+            self._add("taskq_tasks_finished_total", (pair[0], pair[1], outcome.value, pair[2]), n)
+
+    def retried(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        self._count("taskq_tasks_retried_total", queue, task, worker, n)
+
+    def redelivered(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        self._count("taskq_tasks_redelivered_total", queue, task, worker, n)
+
+    def exception(self, queue: str, task: str, exception: str, n: int = 1) -> None:
+        pair = self._pair(queue, task, "")
+        if pair:
+            labels = (pair[0], pair[1], self._names.admit("exception", exception))
+            self._add("taskq_task_exceptions_total", labels, n)
+
+    def ran(self, queue: str, task: str, outcome: Outcome, seconds: float, worker: str = "") -> None:
+        pair = self._pair(queue, task, worker)
+        if pair:
+            labels = (pair[0], pair[1], outcome.value, pair[2])
+            self._observe("taskq_task_run_duration_seconds", labels, self.run_bounds, seconds)
+
+    def ran_many(
+        self, queue: str, task: str, outcome: Outcome, counts: Sequence[int], total: float, worker: str = ""
+    ) -> None:
+        pair = self._pair(queue, task, worker)
+        if pair:
+            labels = (pair[0], pair[1], outcome.value, pair[2])
+            self._merge("taskq_task_run_duration_seconds", labels, self.run_bounds, counts, total)
+
+    def waited(self, queue: str, seconds: float, task: str = "") -> None:
+        labels = self._queue(queue, task)
+        if labels:
+            self._observe("taskq_task_wait_duration_seconds", labels, self.wait_bounds, seconds)
+
+    def waited_many(self, queue: str, counts: Sequence[int], total: float, task: str = "") -> None:
+        labels = self._queue(queue, task)
+        if labels:
+            self._merge("taskq_task_wait_duration_seconds", labels, self.wait_bounds, counts, total)
+
+    def workers_started(self, n: int = 1) -> None:
+        self._add("taskq_workers_started_total", (), n)
+
+    def workers_lost(self, n: int = 1) -> None:
+        self._add("taskq_workers_lost_total", (), n)
+
+    def worker_finished(self, worker: str, outcome: Outcome, n: int = 1) -> None:
+        self._add("taskq_worker_tasks_finished_total", (self._names.admit("worker", worker), outcome.value), n)
+
+    def worker_busy(self, worker: str, seconds: float) -> None:
+        self._add("taskq_worker_busy_seconds_total", (self._names.admit("worker", worker),), max(seconds, 0.0))
+
+    def events(self, n: int = 1) -> None:
+        self._add("taskq_source_events_total", (), n)
+
+    def dropped(self, reason: DropReason, n: int = 1) -> None:
+        self._add("taskq_source_events_dropped_total", (reason.value,), n)
+
+    def commands(self, n: int = 1) -> None:
+        self.sent += n
+
+    # --- what the core does with it
+
+    def freeze(self) -> LedgerView:
+        """The ledger at this moment; also drops label sets that nothing touched for series_ttl."""
+        self._now = self._clock()
+        self._pairs.clear()  # asks the caps anew, so that names in use stay known
+        self._expire()
+        return LedgerView(
+            {name: [(k, c.value, c.born) for k, c in cells.items()] for name, cells in self._counters.items()},
+            {
+                name: [(k, tuple(h.counts), h.total, h.born) for k, h in cells.items()]
+                for name, cells in self._histograms.items()
+            },
+            self.since,
+            json.dumps(self.cursor),
+        )
+
+    def restore(self, view: LedgerView) -> None:
+        """Continue from what a checkpoint held."""
+        self.since, self.cursor = view.since, json.loads(view.cursor)
+        for name, counters in view.counters.items():
+            self._counters[name] = {k: Counter(value, born, self._now) for k, value, born in counters}
+        for name, histograms in view.histograms.items():
+            self._histograms[name] = {k: Histogram(list(c), t, born, self._now) for k, c, t, born in histograms}
+        for labels in self._counters.get("taskq_tasks_finished_total", {}):
+            self._zeroed.add((labels[0], labels[1], labels[3]))
+
+    def _expire(self) -> None:
+        oldest = self._now - self._series_ttl
+        stores: tuple[dict[str, dict[Labels, Any]], ...] = (self._counters, self._histograms)
+        dropped: set[Labels] = set()
+        for cells in (cells for store in stores for name, cells in store.items() if FAMILIES[name].labels):
+            for labels in [labels for labels, cell in cells.items() if cell.touched < oldest]:
+                del cells[labels]
+                dropped.add(labels[:2])
+        if dropped:
+            self._zeroed = {pair for pair in self._zeroed if pair[:2] not in dropped}
+
+    # --- one label set
+
+    def _queue(self, queue: str, task: str) -> Labels | None:
+        """The queue alone, for the waits, which no counter of a task goes with; None where filtered out."""
+        if (queue and not self._queues.wants(queue)) or (task and not self._tasks.wants(task)):
+            return None
+        return (self._names.admit("queue", queue) if "queue" in self._keep else "",)
+
+    def _pair(self, queue: str, task: str, worker: str) -> Pair | None:
+        """Queue, task and worker as the filters, task_labels and caps leave them; None where filtered out."""
+        given = (queue, task, worker)
+        try:
+            return self._pairs[given]
+        except KeyError:
+            pass
+        pair: Pair | None = None
+        if (not queue or self._queues.wants(queue)) and (not task or self._tasks.wants(task)):
+            keep, admit = self._keep, self._names.admit
+            pair = (
+                admit("queue", queue) if "queue" in keep else "",
+                admit("task", task) if "task" in keep else "",
+                admit("worker", worker) if "worker" in keep else "",
+            )
+            if pair not in self._zeroed and len(self._zeroed) < self._label_sets:
+                self._zeroed.add(pair)
+                self._zero(pair, self._counted)
+        if len(self._pairs) > 2 * self._label_sets:  # hostile names must not fill the memory
+            self._pairs.clear()
+        self._pairs[given] = pair
+        return pair
+
+    def _zero(self, pair: Pair, counted: set[str]) -> None:
+        """Start the counters of a pair at 0, so that increase() sees the first failure."""
+        for what in counted:
+            name, values = STARTS_AT_ZERO[what]
+            sets: list[Labels] = [(*pair[:2], value) for value in values] or [pair[:2]]
+            for labels in sets:
+                self._add(name, (*labels, pair[2]) if name in WITH_WORKER else labels, 0)
+
+    def _count(self, name: str, queue: str, task: str, worker: str, n: int) -> None:
+        pair = self._pair(queue, task, worker)
+        if pair:
+            self._add(name, pair, n)
+
+    def _add(self, name: str, labels: Labels, n: float) -> None:
+        cells = self._counters.get(name)
+        if cells is None:
+            cells = self._counters[name] = {}
+        cell = cells.get(labels)
+        if cell is None:
+            labels = self._room(cells, labels, name)
+            cell = cells.get(labels) or cells.setdefault(labels, Counter(0, self._clock(), self._now))
+        cell.value += n
+        cell.touched = self._now
+
+    def _histogram(self, name: str, labels: Labels, bounds: tuple[float, ...]) -> Histogram:
+        cells = self._histograms.setdefault(name, {})
+        cell = cells.get(labels)
+        if cell is None:
+            labels = self._room(cells, labels, name)
+            new = Histogram([0] * (len(bounds) + 1), 0.0, self._clock(), self._now)
+            cell = cells.get(labels) or cells.setdefault(labels, new)
+        cell.touched = self._now
+        return cell
+
+    def _observe(self, name: str, labels: Labels, bounds: tuple[float, ...], seconds: float) -> None:
+        cell = self._histogram(name, labels, bounds)
+        seconds = max(seconds, 0.0)
+        cell.counts[bisect_left(bounds, seconds)] += 1
+        cell.total += seconds
+
+    def _merge(self, name: str, labels: Labels, bounds: tuple[float, ...], counts: Sequence[int], total: float) -> None:
+        cell = self._histogram(name, labels, bounds)
+        for i, n in enumerate(counts):
+            cell.counts[i] += n
+        cell.total += max(total, 0.0)
+
+    def _room(self, cells: dict[Labels, Any], labels: Labels, name: str) -> Labels:
+        """The labels themselves, or `_other` for each capped one where the family is full."""
+        if len(cells) < self._label_sets:
+            return labels
+        kinds = FAMILIES[name].labels + (("worker",) if name in WITH_WORKER else ())
+        return tuple(
+            OTHER if value and kind not in ("outcome", "reason") else value
+            for kind, value in zip(kinds, labels, strict=True)
+        )

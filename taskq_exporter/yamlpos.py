@@ -1,0 +1,102 @@
+"""YAML with positions: the data of a file, and where each key and value of it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+__all__ = ["Document", "Position", "YamlError", "load"]
+
+Path = tuple[str | int, ...]
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a file, both counted from 1."""
+
+    line: int
+    column: int
+
+
+class YamlError(Exception):
+    """The file is not YAML, or has a key twice; `problems` has all of them."""
+
+    def __init__(self, problems: list[tuple[Position, str]]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+
+@dataclass(slots=True)
+class Document:
+    """What a file holds."""
+
+    data: Any = None
+    keys: dict[Path, Position] = field(default_factory=dict)
+    values: dict[Path, Position] = field(default_factory=dict)
+
+    def position(self, path: Path, *, key: bool = False) -> Position:
+        """Where a value stands (or its key); the nearest parent's place where it does not exist."""
+        places = {**self.values, **self.keys} if key else self.values
+        while path and path not in places:
+            path = path[:-1]
+        return places.get(path, Position(1, 1))
+
+
+def load(text: str) -> Document:
+    """Parse one YAML document. Raises YamlError."""
+    document = Document()
+    problems: list[tuple[Position, str]] = []
+    loader = Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None:
+            _walk(node, (), document, problems, ())
+            if not problems:
+                document.data = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or error.context or "cannot be parsed").split("\n")[0]
+        raise YamlError([(_position(mark), f"not valid YAML: {problem}")]) from None
+    except yaml.YAMLError as error:
+        raise YamlError([(Position(1, 1), f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    except (ValueError, RecursionError):
+        raise YamlError(
+            [(Position(1, 1), "not valid YAML: a value cannot be read, or it is nested too deep")]
+        ) from None
+    finally:
+        loader.dispose()
+    if problems:
+        raise YamlError(problems)
+    return document
+
+
+def _position(mark: Any) -> Position:
+    return Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
+
+
+def _walk(
+    node: Any, path: Path, document: Document, problems: list[tuple[Position, str]], parents: tuple[int, ...]
+) -> None:
+    if id(node) in parents:
+        problems.append((_position(node.start_mark), "an alias stands inside of what it names"))
+        return
+    parents = (*parents, id(node))
+    document.values[path] = _position(node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            _walk(item, (*path, i), document, problems, parents)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[Hashable, Position] = {}
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else str(key.value)
+            at = _position(key.start_mark)
+            if name in seen and name != "<<":
+                first = seen[name]
+                problems.append((at, f"key {name!r} stands twice; it is first in line {first.line}"))
+            seen.setdefault(name, at)
+            document.keys[(*path, name)] = at
+            _walk(value, (*path, name), document, problems, parents)
