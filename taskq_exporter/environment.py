@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import AdapterError
-from taskq_exporter.config import ConfiguredSource, SourceConfig
+from taskq_exporter.config import ConfiguredSource
+from taskq_exporter.settings import SourceConfig
 
 __all__ = ["NOTHING_CONFIGURED", "VARIABLES", "detect"]
 
