@@ -1,0 +1,191 @@
+"""The demo: real queues, real workers, the exporter, and a live table of what it sees."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+from taskq_exporter_demo import jobs, table
+from taskq_exporter_demo.children import Children, DemoError
+from taskq_exporter_demo.servers import HOST, free_port, start_postgres, start_redis
+
+ADDRESS = ":9540"
+ONCE_SECONDS = 120.0  # for the first tasks of every kind to run
+REDRAW_SECONDS = 1.0
+APPEND_SECONDS = 5.0
+CELERY_QUEUES = "orders,emails,images,reports"
+
+CELERY = """\
+  - name: shop
+    adapter: celery
+    url: ${CELERY_BROKER_URL}
+"""
+DJANGO = """\
+  - name: web
+    adapter: django_tasks_redis
+    url: ${TASKQ_DEMO_DJANGO_URL}
+    poll_interval: 2s
+    result_ttl: 1h
+"""
+POSTGRES = """\
+  - name: billing
+    adapter: postgres
+    url: ${TASKQ_DEMO_DATABASE_URL}
+    poll_interval: 2s
+    table:
+      name: public.jobs
+      columns: {id: id, queue: queue, task: kind, state: state, priority: priority, scheduled_at: run_at,
+                started_at: started_at, finished_at: finished_at, created_at: created_at, worker: locked_by}
+      states: {ready: [queued], running: [active], succeeded: [done], failed: [error]}
+    workers: {name: public.workers, columns: {id: id, heartbeat: last_seen}, stale_after: 30s}
+"""
+
+
+@dataclass
+class World:
+    """What has been started: the sources of the exporter's configuration, and its environment."""
+
+    config: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, config: str, variable: str, url: str) -> dict[str, str]:
+        """Add a source; returns the environment of its workers."""
+        self.names.append(name)
+        self.config.append(config)
+        self.env[variable] = url
+        return {variable: url}
+
+
+def note(text: str) -> None:
+    """Tell the user; standard output belongs to the page."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(*, once: bool, listen: str | None) -> int:
+    """Run the demo until it is interrupted, or once; returns the exit status."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _interrupt)
+    try:
+        address = listen or (f"{HOST}:{free_port()}" if once else ADDRESS)
+        url = _page_url(address)
+        with Children() as children:
+            try:
+                world = _start(children, address)
+                if once:
+                    _print_page(children, world, url)
+                else:
+                    _watch(children, url)
+            finally:
+                # What follows is short; the keeper does it if even that is cut off.
+                for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(signum, signal.SIG_IGN)
+    except DemoError as error:
+        note(f"taskq-exporter demo: {error}")
+        return 1
+    except KeyboardInterrupt:
+        note("\nThe demo has ended: every process is stopped, its folder is removed.")
+    return 0
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _page_url(address: str) -> str:
+    """The URL of the page at a listen address that is free.
+
+    Raises:
+        DemoError: It is no address, or taken.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not port.isdecimal():
+        raise DemoError(f"--web.listen-address wants HOST:PORT or :PORT, not {address!r}")
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host or "0.0.0.0", int(port), type=socket.SOCK_STREAM)[0]  # noqa: S104
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise DemoError(
+            f"cannot listen on {address} ({error}): choose another with --web.listen-address :PORT"
+        ) from None
+    shown = HOST if host in ("", "0.0.0.0", "::") else host  # noqa: S104
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/metrics"
+
+
+def _start(children: Children, address: str) -> World:
+    """Start servers, workers, producers and the exporter."""
+    world = World()
+    server = start_redis(children)
+    note(f"redis     {server.name}")
+    env = world.add("shop", CELERY, "CELERY_BROKER_URL", server.url(0))
+    app = "taskq_exporter_demo.celery_app"
+    worker = ["-A", app, "worker", "-E", "-P", "prefork", "-c", "2", "-Q", CELERY_QUEUES, "-l", "WARNING"]
+    children.python("celery-worker", "celery", *worker, env=env)
+    children.python("celery-producer", app, env=env)
+    note("celery    a worker with 2 processes")
+    if sys.version_info >= (3, 12):
+        env = world.add("web", DJANGO, "TASKQ_DEMO_DJANGO_URL", server.url(1))
+        env |= {"DJANGO_SETTINGS_MODULE": "taskq_exporter_demo.django_settings"}
+        children.python("django-worker", "django", "run_redis_tasks", "--continuous", env=env)
+        children.python("django-producer", "taskq_exporter_demo.django_app", env=env)
+        note("django    a django-tasks-redis worker")
+    else:
+        note("django    left out: django-tasks-redis needs Python 3.12 or newer")
+    _start_jobs(children, world)
+    _start_exporter(children, world, address)
+    return world
+
+
+def _start_jobs(children: Children, world: World) -> None:
+    try:
+        url, name = start_postgres(children)
+    except DemoError as error:
+        note(f"postgres  left out: {error}")
+        return
+    note(f"postgres  {name}; a jobs table with 2 workers")
+    jobs.create(url)
+    env = world.add("billing", POSTGRES, "TASKQ_DEMO_DATABASE_URL", url)
+    for number in (1, 2):
+        children.python(f"jobs-worker-{number}", "taskq_exporter_demo.jobs", "work", env=env)
+    children.python("jobs-producer", "taskq_exporter_demo.jobs", "produce", env=env)
+
+
+def _start_exporter(children: Children, world: World, address: str) -> None:
+    config = children.folder / "config.yaml"
+    config.write_text(f"state: {{dir: {str(children.folder / 'state')!r}}}\nsources:\n" + "".join(world.config))
+    flags = [f"--config.file={config}", f"--web.listen-address={address}"]
+    children.python("exporter", "taskq_exporter", *flags, env=world.env)
+
+
+def _print_page(children: Children, world: World, url: str) -> None:
+    note("waiting until tasks of each have succeeded and failed")
+    until = time.monotonic() + ONCE_SECONDS
+    while not table.has_run(page := table.fetch(url), world.names):
+        children.check()
+        if time.monotonic() > until:
+            raise DemoError(f"no tasks of each queue system in {ONCE_SECONDS:.0f} s; the exporter's page was:\n{page}")
+        time.sleep(0.3)
+    sys.stdout.write(page)
+    sys.stdout.flush()
+
+
+def _watch(children: Children, url: str) -> None:
+    note(f"exporter  {url}\nCtrl-C ends the demo and removes {children.folder}\n")
+    drawn, on_terminal = 0, sys.stdout.isatty()
+    while True:
+        children.check()
+        if page := table.fetch(url):
+            lines = table.render(table.rows(page))
+            if drawn:
+                sys.stdout.write(f"\x1b[{drawn}F\x1b[J")
+            sys.stdout.write("\n".join(lines) + ("\n" if on_terminal else "\n\n"))
+            sys.stdout.flush()
+            drawn = len(lines) if on_terminal else 0
+        time.sleep(REDRAW_SECONDS if on_terminal or not page else APPEND_SECONDS)
