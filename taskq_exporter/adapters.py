@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,6 +55,7 @@ class Adapter:
         self._implemented = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
         if "collect" not in self._implemented:
             raise LoadError(f"adapter {name!r} has no collect(): mark a function of that name with @hookimpl")
+        self._in_threads: set[str] = set()  # sources whose plain collect() runs, or still hangs
         self._collect_is_async = inspect.iscoroutinefunction(getattr(plugin, "collect", None))
         self.options: type[Options] = self._hook.options() if self.has("options") else Options
         self.families: Mapping[str, Family] = self._own_families()
@@ -71,10 +73,23 @@ class Adapter:
         if self._collect_is_async:
             snapshot = await self._hook.collect(source=source, client=client)
         else:
-            snapshot = await in_thread(lambda: self._hook.collect(source=source, client=client))
+            snapshot = await self._collect_in_thread(source, client)
         if not isinstance(snapshot, Snapshot):
             raise TypeError(f"collect() of adapter {self.name!r} returned {type(snapshot).__name__}, not Snapshot")
         return snapshot
+
+    async def _collect_in_thread(self, source: Source, client: Any) -> Any:
+        if source.name in self._in_threads:
+            raise AdapterError(Reason.TIMEOUT, f"the last collect of adapter {self.name} still hangs")
+        self._in_threads.add(source.name)
+
+        def collect() -> Any:
+            try:
+                return self._hook.collect(source=source, client=client)
+            finally:
+                self._in_threads.discard(source.name)
+
+        return await in_thread(collect)
 
     async def follow(self, source: Source, client: Any, ledger: Ledger) -> None:
         """Run the follower until it ends or is cancelled."""
@@ -171,15 +186,12 @@ class Adapters:
     def _load(self, name: str) -> Adapter:
         if name not in self.names:
             installed = ", ".join(self.names) or "none"
+            close = difflib.get_close_matches(name, self.names, n=1)
             package = f"taskq-exporter-{name.replace('_', '-')}"
-            raise LoadError(f"unknown adapter {name!r}; installed: {installed}; try pip install {package}")
+            hint = f"did you mean {close[0]!r}?" if close else f"installed: {installed}; try pip install {package}"
+            raise LoadError(f"unknown adapter {name!r}; {hint}")
         try:
             plugin = self._plugins[name] if self._plugins is not None else self._points[name].load()
         except Exception as error:
             raise LoadError(f"adapter {name!r} cannot be imported: {type(error).__name__}: {error}") from error
         return Adapter(name, plugin, *self._distribution(name))
-
-
-def stuck(name: str) -> AdapterError:
-    """The error of a collect that is not started because the last one still hangs."""
-    return AdapterError(Reason.TIMEOUT, f"the last collect of {name} still hangs")

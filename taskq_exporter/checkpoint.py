@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 from taskq_exporter.ledger import LedgerView
@@ -39,17 +39,17 @@ class StateDir:
         """Create and lock it. Raises OSError where it cannot be written, BlockingIOError where another one uses it."""
         path.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._lock: IO[str] = (path / ".lock").open("w")
+        self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
+            os.close(self._lock)
             raise
         self._written: dict[str, bytes] = {}  # digest of what stands in each file
 
     def close(self) -> None:
         """Let another exporter use it."""
-        self._lock.close()
+        os.close(self._lock)
 
     def read(self, source: str, fingerprint: str) -> Checkpoint | None:
         """The checkpoint of a source, or None where there is none.

@@ -71,7 +71,7 @@ class SnapshotCollector:
     """A prometheus_client collector over the reports of one page; `violations` is filled by collect()."""
 
     def __init__(self, reports: Sequence[SourceReport], *, hold_back: float = math.inf) -> None:
-        """Ledger series born after `hold_back` (Unix seconds) stand at 0, so that a scraper sees the step from 0."""
+        """Ledger series born since `hold_back` (Unix seconds) stand at 0, so that a scraper sees the step from 0."""
         self._reports = reports
         self._hold_back = hold_back
         self._families = {**FAMILIES, **{n: f for r in reports for n, f in r.families.items()}}
@@ -136,7 +136,7 @@ class SnapshotCollector:
             keys = self._label_names(FAMILIES[name])
             metric = metrics[name]
             for labels, value, born in cells:
-                shown = 0 if born > self._hold_back else value
+                shown = 0 if born >= self._hold_back else value
                 # zip drops the worker where no source asked for it
                 metric.add_sample(name, dict(zip(keys, (report.name, *labels), strict=False)), shown)
 
@@ -150,7 +150,7 @@ class SnapshotCollector:
             les = [*map(floatToGoString, bounds), "+Inf"]
             for labels, counts, total, born in cells:
                 base = dict(zip(keys, (report.name, *labels), strict=False))
-                held = born > self._hold_back
+                held = born >= self._hold_back
                 cumulated = 0
                 for le, n in zip(les, counts, strict=True):
                     cumulated += 0 if held else n

@@ -117,7 +117,8 @@ class _Reader:
             self._fail()
         self._unknown_keys(data, (), ("defaults", "state", "sources"))
         defaults = self._mapping(data, "defaults")
-        self._validate(Core, defaults, ("defaults",))
+        if self._validate(Core, defaults, ("defaults",)) is None:
+            defaults = {}  # said once, not again for each source
         state = self._validate(StateConfig, self._mapping(data, "state"), ("state",))
         entries = data.get("sources")
         if not isinstance(entries, list) or not entries:
@@ -204,7 +205,7 @@ class _Reader:
         elif kind == "missing":
             self._problem(where[:-1], f"missing key {str(where[-1])!r}")
         else:
-            message = message.removeprefix("Value error, ")
+            message = _plain(kind, message)
             name = ".".join(str(part) for part in where[len(at) :])
             self._problem(where, f"{name}: {message}" if name else message)
 
@@ -239,6 +240,22 @@ class _Reader:
         if self._problems:
             lines = sorted(set(self._problems))
             raise ConfigError("\n".join(f"{self._path}:{p.line}:{p.column}: {message}" for p, message in lines))
+
+
+def _plain(kind: str, message: str) -> str:
+    """Pydantic's message in the words of a YAML file."""
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return "must be a mapping"
+    if kind in ("tuple_type", "list_type"):
+        return "must be a list"
+    message = message.removeprefix("Value error, ")
+    for theirs, ours in (
+        ("Input should be", "must be"),
+        ("String should", "must"),
+        (", unable to parse", "; cannot read"),
+    ):
+        message = message.replace(theirs, ours)
+    return message.removesuffix("; cannot read string as an integer").removesuffix("; cannot read string as a number")
 
 
 def _suggest(name: str, known: tuple[str, ...] | list[str]) -> str:

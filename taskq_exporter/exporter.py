@@ -100,9 +100,10 @@ class Exporter:
             await self.save()
 
     def hold_back(self, scraper: str | None) -> float:
-        """The Unix time after which a series is new to this scraper; in the far future for people and tools (None).
+        """The Unix time since which a series is new to this scraper; in the far future for people and tools (None).
 
         A counter that appears at 5 is no increase for Prometheus: on the first page that shows it, it must be 0.
+        Call it before gather(): what is born while the page is made must be new on the next page too.
         """
         if scraper is None:
             return float("inf")

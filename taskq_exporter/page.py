@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from taskq_exporter.collector import SnapshotCollector, SourceReport
 from taskq_exporter.exporter import Exporter
@@ -17,10 +18,10 @@ async def render(
     form: Format = TEXT,
     *,
     gzip: bool = False,
-    scraper: str | None = None,
+    hold_back: float = math.inf,
 ) -> bytes:
-    """Encode the reports and the exporter's own metrics in a thread; `scraper` names a Prometheus, None a person."""
-    collector = SnapshotCollector(reports, hold_back=exporter.hold_back(scraper))
+    """Encode the reports and the exporter's own metrics in a thread; `hold_back` as SnapshotCollector takes it."""
+    collector = SnapshotCollector(reports, hold_back=hold_back)
     body = await asyncio.to_thread(encode, [collector, exporter.self_metrics], form, gzip)
     exporter.note_violations(collector.violations)
     return body

@@ -37,6 +37,13 @@ def _family(name: str) -> str:
     raise ValueError(f"unknown family {name!r}")
 
 
+def _known_limits(limits: dict[str, int]) -> dict[str, int]:
+    known = (*CAPPED_LABELS, "series")
+    if unknown := [name for name in limits if name not in known]:
+        raise ValueError(f"unknown label {unknown[0]!r}; there are {', '.join(known)}")
+    return limits
+
+
 Duration = Annotated[float, BeforeValidator(duration), Field(ge=0, allow_inf_nan=False)]
 Timeout = Annotated[float, BeforeValidator(duration), Field(gt=0, allow_inf_nan=False)]
 Bounds = Annotated[tuple[float, ...], AfterValidator(_increasing)]
@@ -84,20 +91,13 @@ class Core(_Model):
     tasks: TaskFilter = TaskFilter()
     task_labels: tuple[Annotated[str, Field(pattern="^(queue|task|worker)$")], ...] = ("queue", "task")
     buckets: Buckets = Buckets()
-    limits: dict[str, Annotated[int, Field(ge=1)]] = {}
+    limits: Annotated[dict[str, Annotated[int, Field(ge=1)]], AfterValidator(_known_limits)] = {}
     disable: tuple[Annotated[str, AfterValidator(_family)], ...] = ()
     annotations: dict[Annotated[str, Field(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")], str] = {}
     objectives: tuple[ObjectiveConfig, ...] = ()
     queue_ttl: Timeout = 86400.0
     worker_ttl: Timeout = 600.0
     series_ttl: Timeout = 86400.0
-
-    @model_validator(mode="after")
-    def _known_limits(self) -> Core:
-        known = (*CAPPED_LABELS, "series")
-        if unknown := [name for name in self.limits if name not in known]:
-            raise ValueError(f"limits: unknown label {unknown[0]!r}; there are {', '.join(known)}")
-        return self
 
     def caps(self) -> dict[str, int]:
         """How many values of each label this source may have."""

@@ -60,6 +60,8 @@ def load(text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = (error.problem or error.context or "cannot be parsed").split("\n")[0]
+        if "cannot start any token" in problem:
+            problem += "; indent with spaces, not tabs, and quote values that begin with @ or `"
         raise YamlError([(_position(mark), f"not valid YAML: {problem}")]) from None
     except yaml.YAMLError as error:
         raise YamlError([(Position(1, 1), f"not valid YAML: {str(error).splitlines()[0]}")]) from None
