@@ -1,6 +1,14 @@
 """For authors of adapters: real servers and the conformance kit (extra `testing`)."""
 
-from .processes import Server
-from .servers import start_postgres, start_redis
+import pytest
 
-__all__ = ["Server", "start_postgres", "start_redis"]
+pytest.register_assert_rewrite("taskq_exporter.testing.conformance", "taskq_exporter.testing.page")
+
+from .conformance import AdapterConformance  # noqa: E402 - after the line that makes its asserts explain
+from .page import Page  # noqa: E402
+from .processes import Server  # noqa: E402
+from .servers import start_postgres, start_redis  # noqa: E402
+from .watch import Watch, watch  # noqa: E402
+from .world import World  # noqa: E402
+
+__all__ = ["AdapterConformance", "Page", "Server", "Watch", "World", "start_postgres", "start_redis", "watch"]

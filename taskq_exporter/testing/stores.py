@@ -1,0 +1,89 @@
+"""What a Redis or PostgreSQL server holds, and users with exactly the rights that `grants` prints."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+__all__ = ["Store", "store_of", "with_credentials"]
+
+USER = "taskq_exporter"
+PASSWORD = "kit-of-taskq-exporter"  # noqa: S105 - of a server that lives as long as the test
+
+
+class Store(Protocol):
+    """What the kit needs of a kind of server."""
+
+    def dump(self, url: str) -> Any:
+        """Everything that is stored; equal as long as nobody writes."""
+
+    def grant(self, url: str, text: str) -> str:
+        """Create the user that `text` describes; returns the URL with its credentials."""
+
+
+class RedisStore:
+    """A Redis-compatible server."""
+
+    def dump(self, url: str) -> Any:
+        """Every key of every database, with its serialized value and when it expires."""
+        import redis
+
+        held = {}
+        with redis.Redis.from_url(url) as client:
+            databases = [int(name.removeprefix("db")) for name in client.info("keyspace")]
+        for database in databases:
+            with redis.Redis.from_url(url, db=database) as client:
+                for key in client.scan_iter(count=1000):
+                    held[database, key] = (client.dump(key), client.pexpiretime(key))
+        return held
+
+    def grant(self, url: str, text: str) -> str:
+        """Run each ACL line, then give the user a password."""
+        import redis
+
+        with redis.Redis.from_url(url) as client:
+            for line in text.splitlines():
+                if words := shlex.split(line, comments=True):
+                    if words[0].lower() == "user":  # the form of an ACL file
+                        words[:1] = ["ACL", "SETUSER"]
+                    client.execute_command(*words)
+            client.execute_command("ACL", "SETUSER", USER, "on", "resetpass", f">{PASSWORD}")
+        return with_credentials(url, USER, PASSWORD)
+
+
+class PostgresStore:
+    """A PostgreSQL server."""
+
+    def dump(self, url: str) -> Any:
+        """Every row of every user table, with the transaction that wrote it."""
+        import psycopg
+        from psycopg import sql
+
+        with psycopg.connect(url) as connection:
+            tables = connection.execute("SELECT schemaname, relname FROM pg_stat_user_tables").fetchall()
+            query = sql.SQL("SELECT xmin::text, ctid::text, t::text FROM {} t ORDER BY ctid")
+            return {t: connection.execute(query.format(sql.Identifier(*t))).fetchall() for t in sorted(tables)}
+
+    def grant(self, url: str, text: str) -> str:
+        """Run the SQL, then give the role a password."""
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(text.encode())
+            connection.execute(f"ALTER ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
+        return with_credentials(url, USER, PASSWORD)
+
+
+def store_of(url: str) -> Store | None:
+    """The kind of store that a URL names, or None."""
+    scheme = urlsplit(url).scheme
+    if scheme in ("redis", "rediss"):
+        return RedisStore()
+    return PostgresStore() if scheme in ("postgres", "postgresql") else None
+
+
+def with_credentials(url: str, user: str, password: str, *, port: int | str | None = None) -> str:
+    """The URL with other credentials, and another port where one is given."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{port or parts.port}").geturl()
