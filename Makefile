@@ -8,6 +8,7 @@ PLUGINS := $(wildcard plugins/*/pyproject.toml)
 STAMP := $(VENV)/.installed
 # Test processes side by side: the tests wait for servers more than they compute.
 JOBS ?= 3
+DIST ?= dist
 
 .PHONY: install demo test test-all lint format docs dist lock bench clean
 
@@ -40,11 +41,11 @@ format: install
 	$(BIN)/ruff format .
 
 docs: install
-	$(BIN)/python -m taskq_exporter.schema > docs/metrics.md
+	$(BIN)/python docs/generate.py
 
 dist: install
-	rm -rf dist
-	for p in . $(dir $(PLUGINS)); do $(BIN)/python -m build --no-isolation --outdir dist $$p || exit 1; done
+	rm -rf $(DIST)
+	for p in . $(dir $(PLUGINS)); do $(BIN)/python -m build --no-isolation --outdir $(DIST) $$p || exit 1; done
 
 # Versions with hashes and without index addresses; needs the registry.
 lock: install

@@ -100,7 +100,11 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, parents=[common], allow_abbrev=False)
         command.set_defaults(run=run)
     for point in entry_points(group=COMMANDS_GROUP):
-        module = point.load()
+        try:
+            module = point.load()
+        except Exception as error:  # noqa: BLE001 - a broken plugin must not stop the other commands
+            print(f"command {point.name} does not load: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
         command = commands.add_parser(
             point.name, help=module.HELP, description=module.HELP, parents=[common], allow_abbrev=False
         )
@@ -257,7 +261,7 @@ def _address(listen: str | None) -> tuple[str, int]:
         what = "METRICS_HOST and METRICS_PORT"
     else:
         what = "--web.listen-address"
-    host, _, port = listen.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
         raise _UsageError(f"{what}: {listen!r} is not HOST:PORT, e.g. :9540 or 127.0.0.1:9540")
     return host.removeprefix("[").removesuffix("]"), int(port)
