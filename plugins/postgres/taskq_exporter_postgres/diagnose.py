@@ -1,0 +1,82 @@
+"""What `check` says of a jobs table: rights, indexes, time zones, row-level security."""
+
+from __future__ import annotations
+
+from psycopg import sql
+from taskq_exporter_sql import SqlClient, TableName, describe, read_only
+
+from taskq_exporter.api import AdapterError, Finding, Outcome, Source, State
+from taskq_exporter_postgres.collect import JOB_TIMES, LIVE_ROLES, bind_jobs, bind_workers
+from taskq_exporter_postgres.follow import FINISHED_ROLES
+from taskq_exporter_postgres.options import LIVE, PostgresOptions
+from taskq_exporter_postgres.statements import index_advice
+
+__all__ = ["diagnose"]
+
+_INDEXES = """
+SELECT coalesce(a.attname, ''), coalesce(pg_get_expr(i.indpred, i.indrelid), '')
+FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+WHERE n.nspname = {schema} AND c.relname = {name} AND i.indisvalid
+"""
+_HIDDEN = """
+SELECT row_security_active(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = {schema} AND c.relname = {name}
+"""
+
+
+async def diagnose(source: Source, client: SqlClient) -> list[Finding]:
+    """Findings about the configured tables. Raises AdapterError where the server cannot be read at all."""
+    options: PostgresOptions = source.options
+    table, workers = options.table, options.workers
+    names = [table.table_name, *([workers.table_name] if workers else [])]
+    async with read_only(client, timeout=source.timeout) as transaction:
+        found = await describe(transaction, names)
+        indexes = await transaction.fetch("indexes", _of(table.table_name, _INDEXES), doing="reading the catalogs")
+        hidden = [
+            name
+            for name in names
+            if (True,) in await transaction.fetch("hidden", _of(name, _HIDDEN), doing="reading the catalogs")
+        ]
+    findings = []
+    try:
+        jobs = bind_jobs(options, found, LIVE_ROLES)
+        findings.append(Finding(level="ok", text=f"{table.table_name}: the live jobs can be read"))
+        if options.outcomes:
+            jobs = bind_jobs(options, found, FINISHED_ROLES, needs_xmin=options.finished.mode == "xid")
+            findings.append(Finding(level="ok", text=f"{table.table_name}: finished jobs can be counted"))
+        if bind_workers(options, found):
+            findings.append(Finding(level="ok", text=f"{names[-1]}: the workers can be read"))
+    except AdapterError as error:
+        return [*findings, Finding(level="problem", text=str(error))]
+    naive = [jobs.columns[role] for role in JOB_TIMES if jobs.has(role) and jobs.is_naive(role)]
+    if naive:
+        text = f"{', '.join(naive)}: times without time zone are read as {table.naive_timezone}"
+        findings.append(Finding(level="note", text=text, advice="set table.naive_timezone to what the writers mean"))
+    findings += [
+        Finding(level="problem", text=f"row-level security of {name} may hide rows", advice="give the role a policy")
+        for name in hidden
+    ]
+    return findings + _index_findings(options, indexes)
+
+
+def _index_findings(options: PostgresOptions, indexes: list[tuple[str, str]]) -> list[Finding]:
+    """One finding for each state that no index finds: (first column, predicate) of those that are there."""
+    table, columns = options.table, options.table.columns
+    roles: list[State | Outcome] = [*(s for s in LIVE if table.words(s)), *options.outcomes[:1]]
+    findings = []
+    for role in roles:
+        if isinstance(role, Outcome):
+            served = any(first == columns.finished_at for first, _ in indexes)
+        else:
+            by_word = all(any(f"'{word}'" in where for _, where in indexes) for word in table.words(role))
+            served = by_word or any(first == columns.state and not where for first, where in indexes)
+        if not served:
+            what = "finished jobs" if isinstance(role, Outcome) else f"{role.value} jobs"
+            text = f"no index of {table.table_name} finds {what}: each look reads the whole table"
+            findings.append(Finding(level="note", text=text, advice=index_advice(table, role)))
+    return findings
+
+
+def _of(name: TableName, query: str) -> sql.Composable:
+    return sql.SQL(query).format(schema=sql.Literal(name.schema), name=sql.Literal(name.name))

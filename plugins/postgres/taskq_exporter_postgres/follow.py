@@ -1,0 +1,170 @@
+"""Jobs that are over: looked for on a timer, each counted once, and fed to the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import sql
+from taskq_exporter_sql import SqlClient, Transaction, XidCursor, describe, read_horizon, read_only
+
+from taskq_exporter.api import AdapterError, Ledger, Outcome, Reason, Source
+from taskq_exporter_postgres.collect import advised, bind_jobs
+from taskq_exporter_postgres.options import PostgresOptions
+from taskq_exporter_postgres.statements import finished_jobs, finished_totals
+
+__all__ = ["follow", "step"]
+
+FINISHED_ROLES = ("id", "state", "queue", "task", "scheduled_at", "started_at", "finished_at", "created_at")
+#: A step rests for this many times its own duration.
+IDLE_SHARE = 20
+#: Jobs that mode `ids` may remember.
+MAX_IDS = 200_000
+
+
+async def follow(source: Source, client: SqlClient, ledger: Ledger) -> None:
+    """Count finished jobs until cancelled. Raises AdapterError as collect()."""
+    options: PostgresOptions = source.options
+    if not options.outcomes:
+        ledger.following(None)
+        await asyncio.Event().wait()  # nothing to count: an end would be taken for a failure
+    ledger.counts("finished")
+    clock = asyncio.get_running_loop().time
+    while True:
+        started = clock()
+        await step(source, client, ledger)
+        took = clock() - started
+        await asyncio.sleep(max(options.poll_interval, IDLE_SHARE * took) - took)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look found: rows of finished_totals(), and where the follower stands after them."""
+
+    cursor: Any
+    lag: float | None
+    rows: Sequence[tuple[Any, ...]] = field(default=())
+    misfit: str = ""
+
+
+async def step(source: Source, client: SqlClient, ledger: Ledger) -> None:
+    """One look at what ended since the last one.
+
+    Raises:
+        AdapterError: Of any reason; nothing is counted then, and the next look finds the same jobs.
+    """
+    options: PostgresOptions = source.options
+    look_at = _look_by_ids if options.finished.mode == "ids" else _look_by_xid
+    async with read_only(client, timeout=source.timeout) as transaction:
+        with advised(options.table, options.outcomes[0]):
+            look = await look_at(options, transaction, ledger)
+    # from here on no await: counts and cursor change together
+    if look.misfit:
+        ledger.start_over(look.misfit)
+    _count(look.rows, ledger)
+    ledger.cursor = look.cursor
+    ledger.commands(transaction.commands)
+    ledger.following(look.lag)
+
+
+async def _look_by_xid(options: PostgresOptions, transaction: Transaction, ledger: Ledger) -> _Look:
+    found = await describe(transaction, [options.table.table_name])
+    jobs = bind_jobs(options, found, FINISHED_ROLES, needs_xmin=True)
+    horizon = await read_horizon(transaction)
+    if ledger.cursor is None:
+        return _Look(XidCursor.start(horizon).dump(), 0.0)
+    try:
+        cursor = XidCursor.load(ledger.cursor)
+        misfit = cursor.misfit(horizon)
+    except ValueError as error:
+        misfit = str(error)
+    if misfit:
+        return _Look(XidCursor.start(horizon).dump(), 0.0, misfit=misfit)
+    if horizon.oldest < cursor.oldest:  # a standby that is behind the server asked before
+        return _Look(ledger.cursor, None)
+    rows: Sequence[tuple[Any, ...]] = ()
+    if horizon.oldest > cursor.oldest:
+        finished = finished_jobs(
+            jobs,
+            options.table,
+            options.outcomes,
+            since=cursor.since - options.finished.overlap,
+            where=cursor.window(horizon, sql.Identifier("xmin")),
+        )
+        totals = finished_totals(finished, run_bounds=ledger.run_bounds, wait_bounds=ledger.wait_bounds)
+        rows = await transaction.fetch("finished", totals, doing="counting finished jobs")
+    moved = cursor.advance(horizon)
+    return _Look(moved.dump(), moved.lag(horizon), rows)
+
+
+async def _look_by_ids(options: PostgresOptions, transaction: Transaction, ledger: Ledger) -> _Look:
+    found = await describe(transaction, [options.table.table_name])
+    jobs = bind_jobs(options, found, FINISHED_ROLES)
+    horizon = await read_horizon(transaction)
+    cursor, misfit = ledger.cursor, ""
+    if cursor is not None:
+        if not isinstance(cursor, dict) or "seen" not in cursor:
+            misfit = "not a cursor by ids"
+        elif cursor["database"] != horizon.database or cursor["since"] > horizon.now + options.finished.overlap:
+            misfit = "the database was made anew, or its clock is behind the cursor"
+    start = cursor is None or bool(misfit)
+    since = (horizon.now if start else float(cursor["since"])) - options.finished.overlap
+    query = sql.SQL("SELECT * FROM ({}) AS finished LIMIT {}").format(
+        finished_jobs(jobs, options.table, options.outcomes, since=since), sql.Literal(MAX_IDS + 1)
+    )
+    rows = await transaction.fetch("finished", query, doing="reading finished jobs")
+    if len(rows) > MAX_IDS:
+        raise AdapterError(Reason.COST, f"more than {MAX_IDS} finished jobs to remember: lower finished.overlap")
+    # every later window begins later, so what this one shows is all that must be remembered
+    seen = {job: ended for *_, job, ended in rows if job is not None}
+    before = seen if start else cursor["seen"]
+    new = [
+        (
+            outcome,
+            queue,
+            task,
+            None if run is None else bisect_left(ledger.run_bounds, run),
+            None if wait is None else bisect_left(ledger.wait_bounds, wait),
+            1,
+            run,
+            wait,
+        )
+        for outcome, queue, task, run, wait, job, ended in rows
+        if job is not None and before.get(job) != ended  # a job that ran again ended at another time
+    ]
+    state = {"since": horizon.now, "seen": seen, "database": horizon.database}
+    return _Look(state, 0.0, new, misfit)
+
+
+def _count(rows: Sequence[tuple[Any, ...]], ledger: Ledger) -> None:
+    """Feed rows of finished_totals() to the ledger, one call for each of its label sets."""
+    finished: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+    runs: dict[tuple[str, str, str], _Histogram] = {}
+    waits: dict[tuple[str, str], _Histogram] = {}
+    for outcome, queue, task, run_bucket, wait_bucket, n, run_sum, wait_sum in rows:
+        finished[queue, task, outcome] += n
+        if run_bucket is not None:
+            runs.setdefault((queue, task, outcome), _Histogram(ledger.run_bounds)).add(run_bucket, n, run_sum)
+        if wait_bucket is not None:
+            waits.setdefault((queue, task), _Histogram(ledger.wait_bounds)).add(wait_bucket, n, wait_sum)
+    for (queue, task, outcome), n in finished.items():
+        ledger.finished(queue, task, Outcome(outcome), n=n)
+    for (queue, task, outcome), run in runs.items():
+        ledger.ran_many(queue, task, Outcome(outcome), run.counts, run.total)
+    for (queue, task), wait in waits.items():
+        ledger.waited_many(queue, wait.counts, wait.total, task)
+    ledger.events(sum(finished.values()))
+
+
+class _Histogram:
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, bucket: int, n: int, total: float) -> None:
+        self.counts[bucket] += n
+        self.total += total

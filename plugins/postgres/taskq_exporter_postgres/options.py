@@ -1,0 +1,190 @@
+"""The adapter's options: a jobs table described in the user's own column names and state words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from taskq_exporter_sql import Seconds, TableName, parse_table_name
+
+from taskq_exporter.api import Options, Outcome, State
+
+__all__ = ["LIVE", "OUTCOMES", "WAITING", "Finished", "PostgresOptions", "Table", "Workers"]
+
+#: States whose rows wait to become ready or to be taken; which of these a row is in depends on its time.
+WAITING: Final = (State.READY, State.SCHEDULED, State.RETRY)
+#: States of jobs that are not over. Only these are counted: what is over is history, which only grows.
+LIVE: Final = (*WAITING, State.RESERVED, State.RUNNING, State.BLOCKED)
+#: How a job ends for good.
+OUTCOMES: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.RETRIED)
+_ROLES: Final = tuple(dict.fromkeys((*(s.value for s in LIVE), *(o.value for o in OUTCOMES))))
+
+
+def _words(value: Any) -> Any:
+    """One word or several; numbers as the text that a literal of any type is written in."""
+    words = []
+    for word in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(word, bool) or not isinstance(word, str | int):
+            raise ValueError(f"state word {word!r} is neither text nor a whole number: put it in quotes")
+        words.append(str(word))
+    if not words:
+        raise ValueError("no state word: leave the line out, or name one")
+    return tuple(words)
+
+
+def _table_name(text: str) -> str:
+    parse_table_name(text)
+    return text
+
+
+def _sentinel(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value  # YAML reads 9999-01-01 as a date
+
+
+Name = Annotated[str, AfterValidator(_table_name)]
+ColumnName = Annotated[str, Field(min_length=1)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+EpochUnit = Literal["s", "ms"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Columns(_Model):
+    @model_validator(mode="before")
+    @classmethod
+    def _known_roles(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and (unknown := sorted(set(map(str, value)) - set(cls.model_fields))):
+            raise ValueError(f"unknown column role {unknown[0]!r}; the roles are {', '.join(cls.model_fields)}")
+        return value
+
+    def given(self) -> dict[str, str]:
+        """Column names by role, of the roles that are given."""
+        return {role: name for role, name in self if name is not None}
+
+
+class JobColumns(_Columns):
+    """Which column says what. Only `state` is required; what is left out is not known, and so not on the page."""
+
+    state: ColumnName
+    id: ColumnName | None = None  # only for finished.mode: ids
+    queue: ColumnName | None = None
+    task: ColumnName | None = None
+    priority: ColumnName | None = None
+    scheduled_at: ColumnName | None = None
+    started_at: ColumnName | None = None
+    finished_at: ColumnName | None = None
+    created_at: ColumnName | None = None
+    worker: ColumnName | None = None
+    attempts: ColumnName | None = None
+
+
+class Table(_Model):
+    """A jobs table."""
+
+    name: Name
+    columns: JobColumns
+    states: Mapping[str, Words]
+    queue: str = ""  # where there is no queue column or it is NULL; else the table's name
+    naive_timezone: str = "UTC"  # of timestamp columns without time zone
+    epoch_unit: EpochUnit | None = None  # of number columns with times
+    immediate_sentinel: Annotated[str | int | None, BeforeValidator(_sentinel)] = None  # a scheduled_at that means: now
+
+    @property
+    def table_name(self) -> TableName:
+        """The name, parsed."""
+        return parse_table_name(self.name)
+
+    @property
+    def default_queue(self) -> str:
+        """What jobs without a queue are counted under."""
+        return self.queue or self.table_name.name
+
+    def words(self, role: State | Outcome) -> tuple[str, ...]:
+        """The state words of a state or an outcome."""
+        return self.states.get(role.value, ())
+
+    @model_validator(mode="after")
+    def _states_make_sense(self) -> Table:
+        seen: dict[str, str] = {}
+        for role, words in self.states.items():
+            if role not in _ROLES:
+                raise ValueError(f"unknown state {role!r}; the states are {', '.join(_ROLES)}")
+            for word in words:
+                if word in seen:
+                    raise ValueError(
+                        f"state word {word!r} is in both {seen[word]!r} and {role!r}: a job is in one state"
+                    )
+                seen[word] = role
+        if not seen:
+            raise ValueError("no states: name at least the words of ready and running")
+        return self
+
+
+class WorkerColumns(_Columns):
+    """Which column of the worker table says what."""
+
+    id: ColumnName
+    heartbeat: ColumnName
+    started_at: ColumnName | None = None
+    slots: ColumnName | None = None
+
+
+class Workers(_Model):
+    """A table with a row for each worker, whose heartbeat the worker renews."""
+
+    name: Name
+    columns: WorkerColumns
+    stale_after: Seconds = 60.0  # a worker is down when its heartbeat is older
+    naive_timezone: str | None = None  # as the jobs table's
+    epoch_unit: EpochUnit | None = None  # as the jobs table's
+
+    @property
+    def table_name(self) -> TableName:
+        """The name, parsed."""
+        return parse_table_name(self.name)
+
+
+class Finished(_Model):
+    """How jobs that are over are counted.
+
+    xid: by the transaction that wrote the row: exact, for tables. ids: by remembering ids, for views and foreign
+    tables; exact while no transaction is open for longer than `overlap`. none: not at all.
+    """
+
+    mode: Literal["xid", "ids", "none"] = "xid"
+    #: How much older than its transaction's first write a finished_at may be (the clocks of writers, work before it).
+    overlap: Seconds = 600.0
+
+
+class PostgresOptions(Options):
+    """Options of adapter `postgres`."""
+
+    core_defaults: ClassVar[Mapping[str, Any]] = {"duty_cycle": 0.05}
+
+    table: Table
+    workers: Workers | None = None
+    finished: Finished = Finished()
+    poll_interval: Seconds = 15.0  # how often finished jobs are looked for
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """The outcomes that are counted."""
+        return () if self.finished.mode == "none" else tuple(o for o in OUTCOMES if self.table.words(o))
+
+    @model_validator(mode="after")
+    def _finished_can_be_counted(self) -> PostgresOptions:
+        columns = self.table.columns
+        if self.outcomes and not columns.finished_at:
+            raise ValueError(
+                f"states.{self.outcomes[0].value} needs table.columns.finished_at, by which jobs that are over are"
+                " counted; without such a column set finished: {mode: none}"
+            )
+        if self.outcomes and self.finished.mode == "ids" and not columns.id:
+            raise ValueError("finished: {mode: ids} needs table.columns.id")
+        if self.workers and self.workers.table_name == self.table.table_name:
+            raise ValueError("workers.name is the jobs table: leave workers out; busy workers come from columns.worker")
+        return self

@@ -1,0 +1,95 @@
+"""Tables and columns as the system catalogs describe them: what is there, of which type, and what may be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from psycopg import sql
+
+from taskq_exporter_sql.client import Transaction
+
+__all__ = ["Column", "Relation", "TableName", "describe", "parse_table_name"]
+
+DEFAULT_SCHEMA = "public"
+_PART = r'(?:"((?:[^"]|"")+)"|([^".\s]+))'
+_NAME = re.compile(rf"(?:{_PART}\.)?{_PART}")
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """A table's name in its schema, exactly as the catalogs have it."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return self.identifier.as_string(None)
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """Quoted, for a statement."""
+        return sql.Identifier(self.schema, self.name)
+
+
+def parse_table_name(text: str) -> TableName:
+    """`jobs`, `app.jobs` or `"Odd.Schema"."jobs"`; without a schema it is in `public`. Case is kept, quoted or not.
+
+    Raises:
+        ValueError: Where it is none of these.
+    """
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise ValueError(f'{text!r} is no table name: write jobs, schema.jobs or "Odd.Schema"."Odd jobs"')
+    quoted_schema, schema, quoted_name, name = match.groups()
+
+    def exact(quoted: str | None, plain: str | None) -> str:
+        return quoted.replace('""', '"') if quoted else plain or ""
+
+    return TableName(exact(quoted_schema, schema) or DEFAULT_SCHEMA, exact(quoted_name, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's type as format_type() writes it (of a domain: the type under it) and whether it may be read."""
+
+    type: str
+    readable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table, partitioned table, view or foreign table."""
+
+    kind: str  # pg_class.relkind: r, p, v, m, f
+    schema_usable: bool
+    columns: Mapping[str, Column] = field(default_factory=dict)  # with xmin where rows have one
+
+    @property
+    def has_xmin(self) -> bool:
+        """Whether a row says which transaction wrote it."""
+        return self.kind in "rp" and "xmin" in self.columns
+
+
+_QUERY = """
+SELECT n.nspname, c.relname, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'), a.attname,
+    format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL), has_column_privilege(c.oid, a.attnum, 'SELECT')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
+WHERE (n.nspname, c.relname) IN ({names}) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND NOT a.attisdropped AND (a.attnum > 0 OR a.attname = 'xmin')
+"""
+
+
+async def describe(transaction: Transaction, names: Iterable[TableName]) -> dict[TableName, Relation]:
+    """Those of the tables that exist. Everybody may read the catalogs. Raises AdapterError."""
+    wanted = sql.SQL(", ").join(
+        sql.SQL("({}, {})").format(sql.Literal(name.schema), sql.Literal(name.name)) for name in names
+    )
+    rows = await transaction.fetch("describe", sql.SQL(_QUERY).format(names=wanted), doing="reading the catalogs")
+    found: dict[TableName, tuple[str, bool, dict[str, Column]]] = {}
+    for schema, table, kind, usable, column, type_, readable in rows:
+        _, _, columns = found.setdefault(TableName(schema, table), (kind, usable, {}))
+        columns[column] = Column(type_, readable)
+    return {name: Relation(kind, usable, columns) for name, (kind, usable, columns) in found.items()}

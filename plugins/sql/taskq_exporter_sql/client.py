@@ -1,0 +1,253 @@
+"""A connection to PostgreSQL for reading: one short READ ONLY transaction at a time, under deadlines on both sides.
+
+Nothing outlives a transaction (no session settings, no prepared statements), so a pooler in transaction mode may
+stand between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import sql, waiting
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+
+from taskq_exporter.api import AdapterError, Reason, Source
+from taskq_exporter_sql.errors import adapter_error, connect_error
+
+__all__ = ["SqlClient", "Transaction", "connect", "read_only"]
+
+APPLICATION_NAME = "taskq-exporter"
+OLDEST_SERVER = 130000  # pg_current_snapshot()
+LOCK_TIMEOUT = 0.5  # seconds: a read that queues behind a migration makes everybody queue behind the read
+Row = tuple[Any, ...]
+_T = TypeVar("_T")
+
+
+class _Connection(psycopg.AsyncConnection[TupleRow]):
+    """A connection that dies when a wait on it is cancelled.
+
+    psycopg would ask the server to cancel and wait for its answer, which a frozen server never gives. The server ends
+    an abandoned statement itself, at its statement_timeout.
+    """
+
+    async def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
+        options = {} if timeout is None else {"timeout": timeout}  # psycopg before 3.3 knows none
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval, **options)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            self.pgconn.finish()
+            raise
+
+
+class SqlClient:
+    """What an adapter reads through, in `read_only` transactions. Opens its connection anew where it was lost."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        """Raises AdapterError(connect) where `url` is none of PostgreSQL."""
+        self._parameters = _parameters(url, timeout)
+        self._timeout = timeout
+        self._connection: _Connection | None = None
+        #: One transaction at a time.
+        self.lock = asyncio.Lock()
+        #: Statements sent so far.
+        self.commands_sent = 0
+        #: e.g. "15.18".
+        self.server_version = ""
+
+    async def open(self) -> tuple[_Connection, bool]:
+        """The connection, and whether it is a new one.
+
+        Raises:
+            AdapterError: auth, busy, connect, permission, timeout; unsupported for a server before PostgreSQL 13.
+        """
+        if self._connection is not None and not self._connection.closed:
+            return self._connection, False
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await _Connection.connect(
+                    autocommit=True,  # transactions begin where we say so
+                    prepare_threshold=None,  # a pooler hands the next transaction to another server connection
+                    **self._parameters,
+                )
+        except TimeoutError:
+            raise AdapterError(Reason.TIMEOUT, "cannot connect: the server does not answer") from None
+        except psycopg.Error as error:
+            raise connect_error(error) from None
+        self._connection = connection
+        if connection.info.server_version < OLDEST_SERVER:
+            self.drop()
+            raise AdapterError(Reason.UNSUPPORTED, "PostgreSQL 13 or newer is needed")
+        self.server_version = (connection.info.parameter_status("server_version") or "").split(" ")[0]
+        return connection, True
+
+    def drop(self) -> None:
+        """Close the connection at once, whatever it is doing."""
+        if self._connection is not None:
+            # Connection.close() does no more than this, and this needs no await in a cancelled task.
+            self._connection.pgconn.finish()
+            self._connection = None
+
+    async def execute(self, connection: _Connection, query: sql.Composable, doing: str) -> list[Row]:
+        """The rows of one statement. Raises AdapterError."""
+        self.commands_sent += 1
+        try:
+            cursor = await connection.execute(query.as_bytes(connection), binary=True)
+            return await cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            raise adapter_error(error, doing) from None
+        except UnicodeDecodeError:
+            raise AdapterError(Reason.PROTOCOL, f"{doing}: a value is not valid UTF-8") from None
+
+
+class Transaction:
+    """An open READ ONLY transaction, whose statements all see the same moment."""
+
+    def __init__(
+        self, client: SqlClient, connection: _Connection, deadline: float, limit: float, roundtrip_seconds: float
+    ) -> None:
+        self._client = client
+        self._connection = connection
+        self._deadline = deadline
+        self._limit = limit
+        self._sent_before = client.commands_sent - 1  # BEGIN went before
+        #: How long the server took to answer BEGIN.
+        self.roundtrip_seconds = roundtrip_seconds
+        #: How long each fetch took, by its name.
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def commands(self) -> int:
+        """Statements sent in this transaction so far."""
+        return self._client.commands_sent - self._sent_before
+
+    async def fetch(self, name: str, query: sql.Composable, *, doing: str = "") -> list[Row]:
+        """The rows of one statement, which the server ends in time.
+
+        Args:
+            name: Under which `seconds` keeps how long it took.
+            query: Names are qualified: search_path is pg_catalog.
+            doing: For the error message, e.g. "counting waiting jobs"; else `name`.
+
+        Raises:
+            AdapterError: Of any reason that the server's answer maps to.
+        """
+        clock = asyncio.get_running_loop().time
+        left = self._deadline - clock()
+        if left < 0.8 * self._limit:  # earlier statements used the time up: the server must not work for nobody
+            self._limit = max(left, 0.001)
+            setting = sql.SQL("SET LOCAL statement_timeout = {}").format(_milliseconds(self._limit))
+            await self._client.execute(self._connection, setting, doing or name)
+        started = clock()
+        try:
+            return await self._client.execute(self._connection, query, doing or name)
+        finally:
+            self.seconds[name] = clock() - started
+
+
+@asynccontextmanager
+async def read_only(
+    client: SqlClient, *, timeout: float, lock_timeout: float = LOCK_TIMEOUT
+) -> AsyncIterator[Transaction]:
+    """One READ ONLY, REPEATABLE READ transaction; after any failure its connection is dropped and made anew later.
+
+    REPEATABLE READ, so that a job that moves on between two statements is in exactly one state. It holds back neither
+    locks nor transaction ids of others while it lasts, but vacuum: keep it short.
+
+    Args:
+        client: Whose connection to use; further transactions wait.
+        timeout: Seconds that all of it may take; the server ends a statement when nine tenths of that are over.
+        lock_timeout: Seconds to wait for a lock.
+
+    Raises:
+        AdapterError: Of any reason that connecting or a statement can have.
+    """
+    limit = 0.9 * timeout
+    begin = sql.SQL(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {statement};"
+        " SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle};"
+        " SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0;"
+        " SET LOCAL search_path = pg_catalog; SET LOCAL TimeZone = 'UTC'"
+    ).format(statement=_milliseconds(limit), lock=_milliseconds(min(lock_timeout, limit)), idle=_milliseconds(timeout))
+    async with client.lock:
+        done = False
+        try:
+            async with asyncio.timeout(timeout) as deadline:
+                ends = asyncio.get_running_loop().time() + limit
+                connection, roundtrip = await _begin(client, begin)
+                yield Transaction(client, connection, ends, limit, roundtrip)
+                await client.execute(connection, sql.SQL("COMMIT"), "reading")
+                done = True
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise AdapterError(Reason.TIMEOUT, f"the server did not answer within {timeout:g} s") from None
+        finally:
+            if not done:
+                client.drop()
+
+
+async def _begin(client: SqlClient, begin: sql.Composable) -> tuple[_Connection, float]:
+    """Begin on the open connection; on a new one where the server or a pooler closed it since the last time.
+
+    Returns:
+        The connection, and the seconds that the server took to answer.
+    """
+    clock = asyncio.get_running_loop().time
+    while True:
+        connection, new = await client.open()
+        client.commands_sent += 1
+        sent = clock()
+        try:
+            await connection.execute(begin.as_bytes(connection))  # several statements in one round trip
+            return connection, clock() - sent
+        except psycopg.Error as error:
+            if new or not connection.closed:
+                raise adapter_error(error, "beginning a transaction") from None
+            client.drop()
+
+
+@asynccontextmanager
+async def connect(source: Source) -> AsyncIterator[SqlClient]:
+    """A client for the source's URL, connected: anything that libpq takes, as a URL or as key=value pairs.
+
+    Environment (PGSSLROOTCERT …), service files and .pgpass work as in psql.
+
+    Raises:
+        AdapterError: As SqlClient.open(); connect, where the URL is none of PostgreSQL.
+    """
+    client = SqlClient(source.url(), timeout=source.timeout)
+    try:
+        await client.open()
+        yield client
+    finally:
+        client.drop()
+
+
+def _parameters(url: str, timeout: float) -> dict[str, Any]:
+    url = re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", url)  # as SQLAlchemy writes it
+    given: dict[str, Any] | None = None
+    with suppress(psycopg.Error):  # its text repeats the URL: it must not even be the context of ours
+        given = dict(conninfo_to_dict(url))
+    if given is None:
+        raise AdapterError(
+            Reason.CONNECT,
+            "the URL is none of PostgreSQL: write postgresql://user:password@host:5432/database?option=value,"
+            " with special characters of user and password percent-encoded",
+        )
+    defaults: dict[str, Any] = {
+        "fallback_application_name": APPLICATION_NAME,
+        "connect_timeout": max(2, int(timeout / 2)),  # so that a second host still gets its turn
+        "keepalives_idle": 30,
+    }
+    return {**defaults, **given, "client_encoding": "utf8"}
+
+
+def _milliseconds(seconds: float) -> sql.Literal:
+    return sql.Literal(max(1, int(seconds * 1000)))  # 0 would mean no limit

@@ -1,0 +1,112 @@
+"""A cursor over rows by the transaction that wrote them: loses no late commit and counts none twice.
+
+A snapshot's xmin is the oldest transaction that still runs: everything below has ended, for good. So the rows with
+`prev_xmin <= row.xmin < xmin` are exactly those that were committed and became certain since the last look, whatever
+clock wrote their times and however long their transactions took. Verified with PostgreSQL 15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from psycopg import sql
+
+from taskq_exporter_sql.client import Transaction
+
+__all__ = ["Horizon", "XidCursor", "read_horizon"]
+
+MAX_MARKS = 64
+_MASK = 4294967295
+_QUERY = sql.SQL(
+    "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint,"
+    " extract(epoch FROM now())::float8, pg_is_in_recovery(),"
+    " (SELECT oid::text FROM pg_database WHERE datname = current_database())"
+    " FROM (SELECT pg_current_snapshot() AS s) AS q"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Where the server is: full transaction ids and the server's clock at the transaction's snapshot."""
+
+    oldest: int  # the oldest transaction that may still run
+    following: int  # the next one to be given out
+    now: float  # Unix seconds, not after the snapshot
+    standby: bool
+    database: str
+
+
+async def read_horizon(transaction: Transaction) -> Horizon:
+    """The horizon of the transaction's own snapshot. Raises AdapterError."""
+    ((oldest, following, now, standby, database),) = await transaction.fetch("horizon", _QUERY)
+    return Horizon(oldest, following, now, standby, database)
+
+
+@dataclass(frozen=True, slots=True)
+class XidCursor:
+    """Up to which transaction rows are counted, and since when a row that is not could have been written."""
+
+    oldest: int
+    #: (next transaction id, server time) of earlier looks: a transaction at or above the id began writing after that
+    #: time. The first one bounds the scan: hours back, while a long transaction holds the horizon.
+    marks: tuple[tuple[int, float], ...]
+    database: str
+
+    @classmethod
+    def start(cls, horizon: Horizon) -> Self:
+        """Count from now on."""
+        return cls(horizon.oldest, ((horizon.oldest, horizon.now),), horizon.database)
+
+    @classmethod
+    def load(cls, state: Any) -> Self:
+        """What `dump` returned. Raises ValueError for anything else."""
+        try:
+            marks = tuple((int(xid), float(at)) for xid, at in state["marks"])
+            cursor = cls(int(state["hi"]), marks, str(state["database"]))
+            _ = cursor.since
+        except (KeyError, TypeError, IndexError):
+            raise ValueError("not a cursor by transaction ids") from None
+        return cursor
+
+    def dump(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"hi": self.oldest, "marks": [list(mark) for mark in self.marks], "database": self.database}
+
+    @property
+    def since(self) -> float:
+        """A row above the cursor was written by a transaction that began to write after this (server time)."""
+        return self.marks[0][1]
+
+    def misfit(self, horizon: Horizon) -> str:
+        """Why the cursor is none of this server; empty where it is."""
+        if horizon.database != self.database:
+            return "the database was made anew"
+        if horizon.oldest < self.oldest and not horizon.standby:  # a standby may be behind the one asked before
+            return "the server's transaction ids are behind the cursor: another server, or one restored from a backup"
+        if horizon.oldest - self.oldest >= 2**31:
+            return "too many transactions since the last look"
+        return ""
+
+    def advance(self, horizon: Horizon) -> Self:
+        """The cursor after everything below the horizon is counted."""
+        marks: Sequence[tuple[int, float]] = (*self.marks, (horizon.following, horizon.now))
+        first = max((i for i, (xid, _) in enumerate(marks) if xid <= horizon.oldest), default=0)
+        marks = marks[first:]
+        if len(marks) > MAX_MARKS:  # leaving marks out only makes `since` earlier
+            marks = (marks[0], *marks[1:-1:2], marks[-1])
+        return replace(self, oldest=horizon.oldest, marks=tuple(marks))
+
+    def lag(self, horizon: Horizon) -> float:
+        """How many seconds of commits may be missing below the horizon; 0 where nothing was running."""
+        return 0.0 if horizon.oldest == horizon.following else max(horizon.now - self.since, 0.0)
+
+    def window(self, horizon: Horizon, xmin: sql.Composable) -> sql.Composable:
+        """The condition that a row's `xmin` (32 bits) is in [cursor, horizon)."""
+        return sql.SQL("(({hi} - {xmin}::text::bigint) & {mask}) BETWEEN 1 AND {width}").format(
+            hi=sql.Literal(horizon.oldest),
+            xmin=xmin,
+            mask=sql.Literal(_MASK),
+            width=sql.Literal(horizon.oldest - self.oldest),
+        )
