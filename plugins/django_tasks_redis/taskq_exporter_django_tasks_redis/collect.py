@@ -1,0 +1,159 @@
+"""One snapshot: the clock and the index, then one pipeline over all queues, then one for what the first cannot know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from taskq_exporter_redis import Discovery, RedisClient
+from taskq_exporter_redis import connect as connect_redis
+
+from taskq_exporter.api import AdapterError, BrokerStats, Problem, Reason, Snapshot, Source
+from taskq_exporter_django_tasks_redis.capabilities import capabilities
+from taskq_exporter_django_tasks_redis.discovery import QueueFinder
+from taskq_exporter_django_tasks_redis.keys import STATUSES, Keys
+from taskq_exporter_django_tasks_redis.options import DjangoTasksRedisOptions
+from taskq_exporter_django_tasks_redis.queues import (
+    Command,
+    View,
+    consumer_rows,
+    counts_added,
+    longest_runs,
+    more_questions,
+    questions,
+    queue_stats,
+)
+from taskq_exporter_django_tasks_redis.workers import Consumers
+
+
+class Client:
+    """What connect() hands to collect(), follow() and diagnose(): the connection, and the search for queues."""
+
+    def __init__(self, redis: RedisClient, source: Source, stack: AsyncExitStack) -> None:
+        self.redis = redis
+        self.options: DjangoTasksRedisOptions = source.options
+        self.keys = Keys(self.options.prefix, self.options.alias)
+        self._source = source
+        self._reported = 0
+        self._stack = stack
+        self._everywhere: Discovery | None = None
+        self._newest: Discovery | None = None
+
+    def commands(self) -> int:
+        """Commands sent since this was last asked, those of the search for queues included."""
+        before, self._reported = self._reported, self.redis.commands_sent
+        return self._reported - before
+
+    async def queue_names(self) -> tuple[list[str], AdapterError | None]:
+        """The queues that the source wants, and why some may be missing. The first call starts the search."""
+        if self._everywhere is None or self._newest is None:
+            every, soon = self.options.discovery_interval, self.options.poll_interval
+            finder = QueueFinder(self.redis, self.keys, since=3 * soon, keep=2 * every)
+            self._everywhere = Discovery(finder.in_all_keys, every=every)
+            self._newest = Discovery(finder.in_newest_tasks, every=soon)
+            await self._stack.enter_async_context(self._everywhere)
+            await self._stack.enter_async_context(self._newest)
+        # Half of the time that a collect has: where the first walk takes longer, the page shows what is known.
+        found = await self._everywhere.names(self._source.timeout / 2) | await self._newest.names(0)
+        wanted = self._source.queues
+        names = sorted({name for name in found if wanted.wants(name)} | set(wanted.expected))
+        return names, self._everywhere.problem
+
+
+@asynccontextmanager
+async def connect(source: Source) -> AsyncIterator[Client]:
+    """A client for one source. The first command connects."""
+    async with connect_redis(source) as redis, AsyncExitStack() as stack:
+        yield Client(redis, source, stack)
+
+
+async def collect(client: Client) -> Snapshot:
+    """What is true now.
+
+    Raises:
+        AdapterError: connect, auth, timeout, busy; permission where not even the clock and the index may be asked for.
+    """
+    return (await observe(client))[0]
+
+
+async def observe(client: Client) -> tuple[Snapshot, Consumers]:
+    """The snapshot, and the consumers behind its numbers of workers. Raises AdapterError as collect does."""
+    redis = client.redis
+    view, finishes, roundtrip = await _look(client)
+    names, undiscovered = await client.queue_names()
+    problems: dict[tuple[Reason, str], Problem] = {}
+    if undiscovered:
+        _note(problems, undiscovered, "discovery")
+    answers: dict[str, dict[str, Any]] = {name: {} for name in names}
+    await _ask(redis, {name: questions(view, name) for name in names}, answers, problems)
+    await _ask(redis, {name: more_questions(view, name, answers[name]) for name in names}, answers, problems)
+
+    consumers = Consumers(alive_within=view.options.alive_within, claim_timeout=view.options.claim_timeout)
+    for name, of_queue in answers.items():
+        consumers.add(name, consumer_rows(of_queue))
+    reading = None if any(part == "consumers" for _, part in problems) else consumers.reading()
+    queues = [queue_stats(view, n, a, None if reading is None else reading[n]) for n, a in answers.items()]
+    snapshot = Snapshot(
+        server=redis.server,
+        server_version=redis.server_version,
+        queues=queues,
+        longest_runs=[run for name, of_queue in answers.items() for run in longest_runs(view, name, of_queue)],
+        worker_states={} if reading is None else consumers.states(),
+        broker=BrokerStats(roundtrip_seconds=roundtrip),
+        capabilities=capabilities(
+            indexed=view.indexed,
+            finishes=finishes,
+            counts_added=counts_added(answers.values()),
+            problems=problems.values(),
+        ),
+        problems=list(problems.values()),
+        commands=client.commands(),
+    )
+    return snapshot, consumers
+
+
+async def _look(client: Client) -> tuple[View, bool, float]:
+    """The clock and the index's state, whether finished tasks are indexed, and the seconds of the round trip."""
+    keys = client.keys
+    started = time.perf_counter()
+    replies = await client.redis.pipeline(
+        [
+            ("TIME",),
+            ("EXISTS", keys.index_built),
+            ("EXISTS", keys.results),
+            ("EXISTS", *(keys.status(status) for status in STATUSES)),
+        ]
+    )
+    roundtrip = time.perf_counter() - started
+    for reply in replies:
+        if isinstance(reply, AdapterError):
+            raise reply
+    (seconds, microseconds), built, stored, sets = replies
+    now = int(seconds) + int(microseconds) / 1e6
+    # A backend that has stored nothing yet is at 0, whichever version it will be. Sets without the mark: 0.4 runs, and
+    # what 0.3 stored is not in them.
+    indexed = bool(built or not stored)
+    return View(keys=keys, options=client.options, now=now, indexed=indexed), bool(indexed or sets), roundtrip
+
+
+async def _ask(
+    redis: RedisClient,
+    ask: Mapping[str, Mapping[str, Command]],
+    answers: Mapping[str, dict[str, Any]],
+    problems: dict[tuple[Reason, str], Problem],
+) -> None:
+    """Put the replies to one round of questions about all queues into `answers`; a refused one is a problem."""
+    replies = iter(await redis.pipeline([command for of_queue in ask.values() for command in of_queue.values()]))
+    for queue, of_queue in ask.items():
+        for name in of_queue:
+            reply = next(replies)
+            if isinstance(reply, AdapterError):
+                _note(problems, reply, name.split(" ")[0])
+            else:
+                answers[queue][name] = reply
+
+
+def _note(problems: dict[tuple[Reason, str], Problem], error: AdapterError, part: str) -> None:
+    problems.setdefault((error.reason, part), Problem(reason=error.reason, part=part, message=str(error)))

@@ -1,0 +1,48 @@
+"""The adapter's own options: they repeat what the Django project sets in OPTIONS of its TASKS."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from taskq_exporter.api import Options
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+
+
+def _seconds(value: object) -> object:
+    """Seconds of a Prometheus duration ("30d", "1m30s"); a number stays as it is."""
+    if not isinstance(value, str):
+        return value
+    parts = re.findall(r"(\d+)(ms|[smhdwy])", value)
+    if not parts or "".join(n + unit for n, unit in parts) != value:
+        raise ValueError("not a duration: write it as 5s, 1m30s or 30d, or as a number of seconds")
+    return sum(int(n) * _UNITS[unit] for n, unit in parts)
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Period = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+class DjangoTasksRedisOptions(Options):
+    """Options of a django_tasks_redis source; durations are seconds or Prometheus durations."""
+
+    expands: ClassVar[dict[str, str]] = {"aliases": "alias"}
+
+    prefix: str = Field(default="django_tasks", min_length=1)  # REDIS_KEY_PREFIX
+    alias: str = Field(default="default", min_length=1)  # key of TASKS
+    group: str = Field(default="django_tasks_workers", min_length=1)  # REDIS_CONSUMER_GROUP
+    result_ttl: Seconds = 30 * 86400.0  # REDIS_RESULT_TTL; 0: results never expire
+    completed_ttl: Seconds | None = None  # REDIS_COMPLETED_TASK_TTL; None: as result_ttl
+    claim_timeout: Period = 300.0  # REDIS_CLAIM_TIMEOUT
+    alive_within: Period = 15.0  # a consumer that read no longer ago is a worker that lives
+    poll_interval: Period = 5.0  # between looks at what finished
+    overlap: Period = 60.0  # read again: more than the workers' clocks differ and their slowest commit takes
+    discovery_interval: Period = 300.0  # between searches of all keys for queues
+
+    @property
+    def finished_ttl(self) -> float:
+        """Seconds that a finished task is kept; 0: for ever."""
+        return self.result_ttl if self.completed_ttl is None else self.completed_ttl
