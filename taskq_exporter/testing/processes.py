@@ -5,8 +5,6 @@ Private servers listen on loopback only, live in a temporary directory and end w
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import shutil
 import signal
@@ -22,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
-Kind = Literal["environment", "local binary", "wheel", "testcontainers"]
+from .child import START_SECONDS, Child
 
-START_SECONDS = 30.0
+Kind = Literal["environment", "local binary", "wheel", "testcontainers"]
 
 #: What served in this process, for the report: "redis": {"local binary, 7.0.15"}.
 served: dict[str, set[str]] = {}
@@ -102,12 +100,12 @@ class ForeignServer(Server):
         """Leave it running."""
 
 
-class ProcessServer(Server):
+class ProcessServer(Child, Server):
     """A server that runs as a child process."""
 
     def __init__(
         self,
-        command: Sequence[str],
+        command: Sequence[str | Path],
         *,
         directory: Path,
         ready: Callable[[], bool],
@@ -115,89 +113,8 @@ class ProcessServer(Server):
         user: str | None = None,
         **facts: Any,
     ) -> None:
-        super().__init__(**facts)
-        self._command = command
-        self._directory = directory
-        self._ready = ready
-        self._stop_signal = stop_signal
-        self._user = user
-        self._process: subprocess.Popen[bytes] | None = None
-        # Ends also where a test run crashes in Python; setpriv covers the kills that Python does not see.
-        atexit.register(self.close)
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def pid(self) -> int:
-        """The process id. Raises RuntimeError while it is stopped."""
-        if self._process is None:
-            raise RuntimeError("the server is stopped")
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start it and wait until it answers. Raises RuntimeError with the end of its log where it does not."""
-        if self._process is not None:
-            return
-        log = self._directory / "server.log"
-        setpriv = shutil.which("setpriv")
-        guard = [setpriv, "--pdeathsig", self._stop_signal.name.removeprefix("SIG")] if setpriv else []
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [*guard, *self._command],
-                cwd=self._directory,
-                env=clean_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,  # Ctrl-C is for the tests, which then stop it in order
-                user=self._user,
-                extra_groups=[] if self._user else None,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"{self._command[0]} did not start:\n{tail}")
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        """Stop it in order; kill it where it does not end within ten seconds."""
-        if self._process is None:
-            return
-        self.thaw()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(self._stop_signal)
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        # A Postgres backend is a child in a session of its own, and answers while only its parent is frozen.
-        for pid in (self._process.pid, *_children(self._process.pid)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    def freeze(self) -> None:
-        """Stop it and its children with SIGSTOP."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Continue it and its children with SIGCONT."""
-        self._signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        """Stop it and remove its directory."""
-        self.stop()
-        shutil.rmtree(self._directory, ignore_errors=True)
-        atexit.unregister(self.close)
+        Server.__init__(self, **facts)
+        Child.__init__(self, command, directory=directory, ready=ready, stop_signal=stop_signal, user=user)
 
 
 class ContainerServer(Server):
@@ -268,11 +185,6 @@ def new_directory(name: str, user: str | None) -> Path:
     return directory
 
 
-def clean_environment() -> dict[str, str]:
-    """Our environment without the PG… variables that would change what the server and its clients do."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-
-
 def version(command: list[str]) -> str:
     """The first number in what `program --version` prints."""
     said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -284,12 +196,6 @@ def package_directory(name: str) -> Path | None:
     """Where a package lies, without importing it."""
     spec = find_spec(name)
     return Path(spec.origin).parent if spec and spec.origin else None
-
-
-def _children(pid: int) -> list[int]:
-    said = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = (line.split() for line in said.splitlines())
-    return [int(child) for child, parent in pairs if int(parent) == pid]
 
 
 def start_container(image: str, ports: dict[int, int], command: list[str], environment: dict[str, str]) -> Any:

@@ -11,12 +11,12 @@ import socket
 import subprocess
 from pathlib import Path
 
+from .child import clean_environment
 from .processes import (
     ContainerServer,
     Kind,
     ProcessServer,
     Server,
-    clean_environment,
     free_port,
     new_directory,
     package_directory,

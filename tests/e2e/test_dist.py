@@ -55,11 +55,10 @@ def test_a_distribution_holds_its_package_and_nothing_else(dist: Path, package: 
 
 @pytest.fixture(scope="module")
 def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment with `taskq-exporter[all]` alone; third parties' versions are the locked ones."""
+    """The bin folder of an environment with `taskq-exporter[all]` alone, and the locked versions of what it needs."""
     home = tmp_path_factory.mktemp("empty")
-    locked = re.findall(
-        r"^([A-Za-z0-9_.-]+==[^ \\\n]+(?: ; [^\\\n]+)?)", (ROOT / "requirements.lock").read_text(), re.M
-    )
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    locked = re.findall(r"^([A-Za-z0-9_.-]+==[^ \\\n]+(?: ; [^\\\n]+)?)", lock, re.M)
     assert len(locked) > 20
     constraints = home / "constraints.txt"
     constraints.write_text("\n".join(locked))

@@ -114,7 +114,7 @@ def test_nothing_to_start_skips_but_fails_in_ci(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) ends servers of killed test runs")
 @pytest.mark.parametrize("start", ["start_redis", "start_postgres"])
 def test_a_killed_test_run_leaves_no_server(start: str) -> None:
-    code = f"from taskq_exporter.testing import {start} as s; x = s(); print(x.pid, x._directory, flush=True); input()"
+    code = f"from taskq_exporter.testing import {start} as s; x = s(); print(x.pid, x.directory, flush=True); input()"
     run = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     pid, directory = run.stdout.readline().split()
