@@ -76,7 +76,7 @@ class Exporter:
         """Take every ledger as it is now for the pages; with state.dir only what a checkpoint then holds."""
         async with self._saving:
             for runner in list(self.runners.values()):
-                checkpoint = runner.freeze()
+                checkpoint = runner.freeze(with_cursor=self._state is not None)
                 if self._state is None or await self._write(self._state, runner, checkpoint):
                     runner.frozen = checkpoint.ledger
 

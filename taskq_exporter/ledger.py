@@ -190,8 +190,11 @@ class SourceLedger:
 
     # --- what the core does with it
 
-    def freeze(self) -> LedgerView:
-        """The ledger at this moment; also drops label sets that nothing touched for series_ttl."""
+    def freeze(self, *, with_cursor: bool = True) -> LedgerView:
+        """The ledger at this moment; also drops label sets that nothing touched for series_ttl.
+
+        Without the cursor, which can be large, it is for a page and no checkpoint.
+        """
         self._now = self._clock()
         self._pairs.clear()  # asks the caps anew, so that names in use stay known
         self._expire()
@@ -202,7 +205,7 @@ class SourceLedger:
                 for name, cells in self._histograms.items()
             },
             self.since,
-            json.dumps(self.cursor),
+            json.dumps(self.cursor) if with_cursor else "null",
         )
 
     def restore(self, view: LedgerView) -> None:

@@ -214,10 +214,10 @@ class SourceRunner:
         """When a collect last succeeded (Unix seconds)."""
         return self._snapshot_at or None
 
-    def freeze(self) -> Checkpoint:
+    def freeze(self, *, with_cursor: bool) -> Checkpoint:
         """The ledger and the names at this moment."""
         self.names.expire()
-        return Checkpoint(self.ledger.freeze(), self.names.dump())
+        return Checkpoint(self.ledger.freeze(with_cursor=with_cursor), self.names.dump())
 
     def _report(self, snapshot: Snapshot | None) -> SourceReport:
         config = self.configured.config
