@@ -124,7 +124,8 @@ async def test_waiting_words_and_their_times(jobs: Admin, make_source: Any, tabl
 async def test_longest_runs_and_workers(jobs: Admin, make_source: Any, workers: Any) -> None:
     jobs.execute(
         "INSERT INTO jobs (queue, kind, state, started_at, locked_by) VALUES"
-        " ('a', 'mail', 'active', now() - interval '10 s', 'w1'), ('a', 'mail', 'active', now() - interval '70 s', 'w1'),"
+        " ('a', 'mail', 'active', now() - interval '10 s', 'w1'),"
+        " ('a', 'mail', 'active', now() - interval '70 s', 'w1'),"
         " ('a', 'bill', 'active', now() - interval '5 s', 'w2'), ('a', 'bill', 'active', now(), 'unregistered')"
     )
     jobs.execute(
@@ -229,9 +230,7 @@ async def test_a_sentinel_for_immediately(admin: Admin, make_source: Any) -> Non
 
 async def test_statements_use_the_partial_indexes(jobs: Admin, make_source: Any) -> None:
     """Cost follows the live jobs, not the history."""
-    jobs.execute(
-        "INSERT INTO jobs (queue, state, finished_at) SELECT 'a', 'done', now() FROM generate_series(1, 20000)"
-    )
+    jobs.execute("INSERT INTO jobs (state, finished_at) SELECT 'done', now() FROM generate_series(1, 20000)")
     jobs.execute(FILL)
     jobs.execute("VACUUM ANALYZE jobs")
     source = make_source()

@@ -35,6 +35,10 @@ _HARMLESS_TEXT = ("42", "3F", "22P02", "22023")
 
 #: libpq gives no SQLSTATE for a refused connection, so its text decides; server messages in English.
 _BY_TEXT: tuple[tuple[str, Reason, str], ...] = (
+    ("too many connections for role", Reason.BUSY, "the role is at its CONNECTION LIMIT"),
+    ("too many c", Reason.BUSY, "the server is out of connections"),
+    ("remaining connection slots", Reason.BUSY, "the server is out of connections"),
+    ("the database system is", Reason.BUSY, "the server is starting up or shutting down"),
     ("password authentication failed", Reason.AUTH, "the server refuses user or password"),
     ("no password supplied", Reason.AUTH, "the server wants a password and the URL has none"),
     ("authentication failed", Reason.AUTH, "the server refuses user or password"),
@@ -43,10 +47,6 @@ _BY_TEXT: tuple[tuple[str, Reason, str], ...] = (
     ('role "', Reason.AUTH, "the server does not know the role or does not let it in"),
     ("permission denied for database", Reason.PERMISSION, "the role may not connect to this database: GRANT CONNECT"),
     ('database "', Reason.CONNECT, "there is no such database: check the name at the end of the URL"),
-    ("too many connections for role", Reason.BUSY, "the role is at its CONNECTION LIMIT"),
-    ("too many c", Reason.BUSY, "the server is out of connections"),
-    ("remaining connection slots", Reason.BUSY, "the server is out of connections"),
-    ("the database system is", Reason.BUSY, "the server is starting up or shutting down"),
     ("Connection refused", Reason.CONNECT, "nobody listens at the URL's host and port"),
     ("No such file", Reason.CONNECT, "there is no socket, key or certificate at a path that the URL names"),
     ("failed to resolve host", Reason.CONNECT, "the URL's host name cannot be resolved"),
