@@ -16,8 +16,7 @@ _LONGEST: _What = ("taskq_task_longest_run_seconds", "")
 _WORKERS: tuple[_What, ...] = (
     ("taskq_queue_consumers", ""),
     ("taskq_queue_slots", ""),
-    ("taskq_workers", "idle"),
-    ("taskq_workers", "busy"),
+    ("taskq_workers", ""),
 )
 #: What the follower counts.
 _FINISHED: tuple[_What, ...] = (

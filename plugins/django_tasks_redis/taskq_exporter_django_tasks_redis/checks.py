@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from taskq_exporter_redis import connect, escape_glob, scan
@@ -28,9 +29,11 @@ _COMMANDS = (
 def grants(source: Source) -> str:
     """The ACL line; put a password in place of PASSWORD. SCAN shows the names of all keys, and no content."""
     options: DjangoTasksRedisOptions = source.options
-    keys = escape_glob(Keys(options.prefix, options.alias).root)
+    keys = f"~{escape_glob(Keys(options.prefix, options.alias).root)}*"
+    if not re.fullmatch(r"[\w~:*.{}-]+", keys):  # redis-cli, like a shell, takes backslashes in quotes for itself
+        keys = '"' + keys.replace("\\", "\\\\").replace('"', '\\"') + '"'
     rights = " ".join(f"+{command}" for command in _COMMANDS)
-    return f"ACL SETUSER taskq_exporter on >PASSWORD resetkeys resetchannels ~{keys}* -@all {rights}"
+    return f"ACL SETUSER taskq_exporter on >PASSWORD resetkeys resetchannels {keys} -@all {rights}"
 
 
 async def detect(env: Mapping[str, str]) -> list[Detected]:

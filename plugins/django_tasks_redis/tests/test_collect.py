@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def by_name(snapshot: Snapshot) -> dict[str, QueueStats]:
 
 
 def user(source: Source) -> list[str]:
-    return adapter.grants(source).replace("PASSWORD", "pw").split(" ")
+    return shlex.split(adapter.grants(source).replace("PASSWORD", "pw"))
 
 
 def contents(admin: redis.Redis) -> dict[bytes, Any]:
@@ -225,7 +226,7 @@ async def test_a_part_that_may_not_be_read_is_absent(
     assert queue.by_priority[State.READY, "normal"] == 2
     refused = {(c.family, c.state) for c in snapshot.capabilities if c.reason == "permission"}
     assert ("taskq_tasks", "ready") in refused
-    assert ("taskq_workers", "idle") in refused
+    assert ("taskq_workers", "") in refused
     assert ("taskq_tasks_by_priority", "ready") not in refused
 
 
