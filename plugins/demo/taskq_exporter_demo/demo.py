@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import sys
@@ -181,11 +182,12 @@ def _watch(children: Children, url: str) -> None:
     drawn, on_terminal = 0, sys.stdout.isatty()
     while True:
         children.check()
-        if page := table.fetch(url):
-            lines = table.render(table.rows(page))
-            if drawn:
-                sys.stdout.write(f"\x1b[{drawn}F\x1b[J")
-            sys.stdout.write("\n".join(lines) + ("\n" if on_terminal else "\n\n"))
-            sys.stdout.flush()
-            drawn = len(lines) if on_terminal else 0
-        time.sleep(REDRAW_SECONDS if on_terminal or not page else APPEND_SECONDS)
+        if rows := table.rows(table.fetch(url)):
+            lines = table.render(rows)
+            if on_terminal:  # over the table before, each line cut so that none takes two
+                up = f"\x1b[{drawn}F\x1b[J" if drawn else ""
+                print(up + "\n".join(line[: shutil.get_terminal_size().columns] for line in lines), flush=True)
+                drawn = len(lines)
+            else:
+                print("\n".join(lines), end="\n\n", flush=True)
+        time.sleep(REDRAW_SECONDS if on_terminal or not rows else APPEND_SECONDS)
