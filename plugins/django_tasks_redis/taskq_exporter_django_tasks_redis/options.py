@@ -14,9 +14,9 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y":
 
 def _seconds(value: object) -> object:
     """Seconds of a Prometheus duration ("30d", "1m30s"); a number stays as it is."""
-    if not isinstance(value, str):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    parts = re.findall(r"(\d+)(ms|[smhdwy])", value)
+    parts = re.findall(r"(\d+)(ms|[smhdwy])", value) if isinstance(value, str) else []
     if not parts or "".join(n + unit for n, unit in parts) != value:
         raise ValueError("not a duration: write it as 5s, 1m30s or 30d, or as a number of seconds")
     return sum(int(n) * _UNITS[unit] for n, unit in parts)

@@ -23,14 +23,22 @@ HERE = Path(__file__).parent
 class Project:
     """A Django project in a process that does what it is told; see django_project.py."""
 
-    def __init__(self, url: str, *, options: dict[str, Any] | None = None, library: Path | None = None, **env: str):
+    def __init__(
+        self,
+        url: str,
+        *,
+        options: dict[str, Any] | None = None,
+        library: Path | None = None,
+        alias: str = "default",
+        **env: str,
+    ):
         backend = {
             "BACKEND": "django_tasks_redis.RedisTaskBackend",
             "QUEUES": ["default", "emails", "a:b"],
             "OPTIONS": {"REDIS_URL": url, "REDIS_CLAIM_TIMEOUT": 300, **(options or {})},
         }
         path = os.pathsep.join(str(p) for p in (library, HERE) if p)
-        self.env = {**os.environ, "PYTHONPATH": path, "TASKS": json.dumps({"default": backend}), **env}
+        self.env = {**os.environ, "PYTHONPATH": path, "TASKS": json.dumps({alias: backend, "default": backend}), **env}
         self.children: list[subprocess.Popen[str]] = []
         self._driver = self._start("drive", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ pytestmark = [pytest.mark.py312, pytest.mark.skipif(sys.version_info < (3, 12), 
 
 class TestConformance(AdapterConformance):
     adapter = "django_tasks_redis"
+    golden = Path(__file__).with_name("golden.prom")
 
     @pytest.fixture
     def world(self, redis_own: Server, make_project: Callable[..., Any]) -> World:
