@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from taskq_exporter.api import Finding, Reason, State
 from taskq_exporter.config import make_source
 from taskq_exporter.schema import FAMILIES
 from taskq_exporter.snapshots import undeclared
+from taskq_exporter.testing.golden import check_golden
 from taskq_exporter.testing.page import Page, check_openmetrics, check_text, parse_series
 from taskq_exporter.testing.processes import Server, free_port
 from taskq_exporter.testing.stores import store_of, with_credentials
@@ -51,6 +53,8 @@ class AdapterConformance:
     """What every adapter must do. A subclass names its `adapter` and has a fixture `world` that yields a World."""
 
     adapter: ClassVar[str]
+    #: The whole page of the world before its work, without what differs from run to run; see check_golden.
+    golden: ClassVar[Path | None] = None
     #: Seconds that one collect may take.
     timeout: ClassVar[float] = 2.0
     #: How many scrapes must leave everything as it is.
@@ -119,6 +123,8 @@ class AdapterConformance:
             page = await watched.page()
             self.check_up(watched, page)
             check_text(page.text)
+            if self.golden is not None:
+                check_golden(page.text, self.golden)
             check_openmetrics(await watched.openmetrics())
 
     @scenario
