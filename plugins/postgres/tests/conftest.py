@@ -159,3 +159,9 @@ def table() -> dict[str, Any]:
 def workers() -> dict[str, Any]:
     """The description of the worker table."""
     return WORKERS
+
+
+@pytest.fixture
+def jobs_ddl() -> str:
+    """What creates the tables."""
+    return JOBS
