@@ -19,7 +19,8 @@ __all__ = ["MAX_ROWS", "active_jobs", "finished_jobs", "finished_totals", "index
 #: Groups that one statement may return: far above the caps, so that a column of ids as queue name is refused.
 MAX_ROWS = 20_000
 _LIMIT = sql.Literal(MAX_ROWS + 1)
-_NOW = sql.SQL("now()")
+#: Since the oldest `since` of a group: one subtraction for a group, not one for a job.
+_AGE = seconds_between(sql.SQL("min(nullif(since, '-infinity'))"), sql.SQL("now()"))
 
 
 def _union(selects: Iterable[sql.Composable]) -> sql.Composable:
@@ -35,26 +36,27 @@ def waiting_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
     def one(state: State, word: str) -> sql.Composable:
         # a job without a time is due, unless its state says that it waits
         due = sql.SQL("coalesce({} <= now(), {})").format(scheduled, sql.Literal(state is State.READY))
-        later = sql.SQL("{}").format(sql.Literal("retry" if state is State.RETRY else "scheduled"))
+        later: sql.Composable = sql.Literal("retry" if state is State.RETRY else "scheduled")
         if tried is not None:
             later = sql.SQL("CASE WHEN {} THEN 'retry' ELSE {} END").format(tried, later)
         return sql.SQL(
             "SELECT {queue} AS queue, {priority} AS priority, CASE WHEN {due} THEN 'ready' ELSE {later} END AS state,"
-            " {due} AND {moved} AS overdue, {age} AS age FROM {table} WHERE {is_word}"
+            " {due} AND {moved} AS overdue, {since} AS since FROM {table} WHERE {is_word}"
         ).format(
             queue=jobs.text("queue", table.default_queue),
             priority=jobs.text("priority"),
             due=due,
             later=later,
             moved=sql.Literal(state is not State.READY),
-            age=seconds_between(runnable, _NOW),
+            since=runnable,
             table=jobs.name.identifier,
             is_word=jobs.state_is(word),
         )
 
     return sql.SQL(
-        "SELECT queue, priority, state, overdue, count(*), max(age) FROM ({}) AS waiting GROUP BY 1, 2, 3, 4 LIMIT {}"
-    ).format(_union(one(state, word) for state in WAITING for word in table.words(state)), _LIMIT)
+        "SELECT queue, priority, state, overdue, count(*), {age} FROM ({jobs}) AS waiting"
+        " GROUP BY 1, 2, 3, 4 LIMIT {limit}"
+    ).format(age=_AGE, jobs=_union(one(s, word) for s in WAITING for word in table.words(s)), limit=_LIMIT)
 
 
 def active_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
@@ -62,24 +64,24 @@ def active_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
 
     def one(state: State, word: str) -> sql.Composable:
         held = state is not State.BLOCKED
-        run = seconds_between(jobs.time("started_at"), _NOW) if state is State.RUNNING else sql.SQL("NULL::float8")
+        started = jobs.time("started_at") if state is State.RUNNING else sql.SQL("NULL::timestamptz")
         return sql.SQL(
-            "SELECT {state} AS state, {queue} AS queue, {task} AS task, {worker} AS worker, {run} AS run"
+            "SELECT {state} AS state, {queue} AS queue, {task} AS task, {worker} AS worker, {since} AS since"
             " FROM {table} WHERE {is_word}"
         ).format(
             state=sql.Literal(state.value),
             queue=jobs.text("queue", table.default_queue),
             task=jobs.text("task", "") if held else sql.SQL("''::text"),
             worker=jobs.text("worker") if held else sql.SQL("NULL::text"),
-            run=run,
+            since=started,
             table=jobs.name.identifier,
             is_word=jobs.state_is(word),
         )
 
     states = (State.RESERVED, State.RUNNING, State.BLOCKED)
     return sql.SQL(
-        "SELECT state, queue, task, worker, count(*), max(run) FROM ({}) AS active GROUP BY 1, 2, 3, 4 LIMIT {}"
-    ).format(_union(one(state, word) for state in states for word in table.words(state)), _LIMIT)
+        "SELECT state, queue, task, worker, count(*), {age} FROM ({jobs}) AS active GROUP BY 1, 2, 3, 4 LIMIT {limit}"
+    ).format(age=_AGE, jobs=_union(one(s, word) for s in states for word in table.words(s)), limit=_LIMIT)
 
 
 def worker_rows(workers: BoundTable, *, stale_after: float, forget_after: float) -> sql.Composable:
