@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from taskq_exporter_redis import connect, escape_glob, scan
 
-from taskq_exporter.api import Detected, Finding, Reason, Source, State
+from taskq_exporter.api import AdapterError, Detected, Finding, Reason, Source, State
 from taskq_exporter_django_tasks_redis.collect import Client, observe
 from taskq_exporter_django_tasks_redis.keys import Keys
 from taskq_exporter_django_tasks_redis.options import DjangoTasksRedisOptions
@@ -48,10 +48,16 @@ async def detect(env: Mapping[str, str]) -> list[Detected]:
     options = DjangoTasksRedisOptions()
     source = Source(name="detect", adapter="django_tasks_redis", url=lambda: url, options=options)
     head, end = f"{options.prefix}:", ":results_index"
+    aliases = set()
     async with connect(source) as redis:
-        aliases = set()
-        async for key in scan(redis, f"{escape_glob(head)}*{end}", "set", slices=DETECT_SLICES):
-            aliases.add(key.decode(errors="replace").removeprefix(head).removesuffix(end))
+        if await redis.command("EXISTS", Keys(options.prefix, options.alias).results):
+            aliases.add(options.alias)
+        try:
+            async for key in scan(redis, f"{escape_glob(head)}*{end}", "set", slices=DETECT_SLICES):
+                aliases.add(key.decode(errors="replace").removeprefix(head).removesuffix(end))
+        except AdapterError as error:
+            if error.reason is not Reason.COST:
+                raise
     return [
         Detected(name=source.adapter + ("" if a == options.alias else f"/{a}"), url=url, options={"alias": a})
         for a in sorted(aliases)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from taskq_exporter_redis import RedisClient, escape_glob, scan
+from taskq_exporter_redis import RedisClient, scan
 
 from taskq_exporter.api import AdapterError
 from taskq_exporter_django_tasks_redis.keys import STATUSES, Keys
@@ -36,13 +36,9 @@ class QueueFinder:
         self._known_ids: deque[bytes] = deque(maxlen=REMEMBERED)
 
     async def in_all_keys(self) -> set[str]:
-        """Queues that have a stream or a sorted set: two walks through the database, in slices."""
-        names = set()
-        for type_ in ("stream", "zset"):
-            async for key in scan(self._client, f"{escape_glob(self._keys.root)}*", type_):
-                if queue := self._keys.queue_of(key.decode(errors="replace")):
-                    names.add(queue)
-        return names
+        """Queues that have a stream or a sorted set: a walk through the database, in slices."""
+        found = [key.decode(errors="replace") async for key in scan(self._client, self._keys.queue_pattern)]
+        return {queue for key in found if (queue := self._keys.queue_of(key))}
 
     async def in_newest_tasks(self) -> set[str]:
         """Queues of tasks that entered a status lately, so that a new queue shows before the next walk."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from taskq_exporter_redis import escape_glob
+
 LEVELS = ("high", "normal", "low")  # priority above, at and below 0
 
 READY, RUNNING, SUCCESSFUL, FAILED = STATUSES = ("READY", "RUNNING", "SUCCESSFUL", "FAILED")
@@ -56,6 +58,12 @@ class Keys:
     def status(self, status: str, queue: str = "") -> str:
         """Sorted set of the tasks in a status, by the time they entered it; of all queues where none is named."""
         return f"{self.root}{queue}{':' if queue else ''}status_index:{status}"
+
+    @property
+    def queue_pattern(self) -> str:
+        """Glob of every key of a queue and of no result, of which there are far more: those end in a UUID."""
+        telling = "".join(sorted({end[-3] for end in _ENDS}))  # no hexadecimal digit among them
+        return f"{escape_glob(self.root)}*[{telling}]??"
 
     def queue_of(self, key: str) -> str | None:
         """The queue that a key belongs to; None where it is none of a queue."""

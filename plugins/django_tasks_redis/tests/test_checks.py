@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from fnmatch import fnmatchcase
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import ValidationError
 from taskq_exporter_django_tasks_redis import adapter
-from taskq_exporter_django_tasks_redis.keys import Keys
+from taskq_exporter_django_tasks_redis.keys import LEVELS, STATUSES, Keys
 from taskq_exporter_django_tasks_redis.options import DjangoTasksRedisOptions
 
 from taskq_exporter.api import AdapterError, Reason, Source
@@ -96,3 +98,16 @@ def test_no_durations(given: Any) -> None:
 )
 def test_the_queue_of_a_key(key: str, queue: str | None) -> None:
     assert Keys("p", "a").queue_of(key) == queue
+
+
+@pytest.mark.parametrize("queue", ["q", "emails", "a:b", "result"])
+def test_the_pattern_of_queue_keys_takes_each_of_them_and_no_result(queue: str) -> None:
+    keys = Keys("p", "a")
+    pattern = keys.queue_pattern  # of SCAN, which fnmatch takes alike
+    for level in LEVELS:
+        assert fnmatchcase(keys.stream(queue, level), pattern)
+    for status in STATUSES:
+        assert fnmatchcase(keys.status(status, queue), pattern)
+    assert fnmatchcase(keys.delayed(queue), pattern)
+    assert not any(fnmatchcase(keys.result(str(uuid4())), pattern) for _ in range(1000))
+    assert not fnmatchcase(keys.results, pattern)

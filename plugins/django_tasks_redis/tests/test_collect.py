@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from taskq_exporter_django_tasks_redis import adapter
+from taskq_exporter_django_tasks_redis.follower import Follower
 
 from taskq_exporter.api import QueueStats, Reason, Snapshot, Source, State, WorkerState
 
@@ -248,7 +249,7 @@ async def test_as_a_user_with_exactly_the_grants_and_leaving_every_key_as_it_was
         source = source_of(url, poll_interval=0.01)
         follower = recorder({"FAILED": dict(EVERYTHING), "SUCCESSFUL": dict(EVERYTHING), "attempts": {}})
         async with adapter.connect(source) as client:
-            follow = adapter.Follower(client.redis, client.keys, client.options, follower)
+            follow = Follower(client.redis, client.keys, client.options, follower)
             await follow.start()
             for _ in range(100):
                 snapshot = await adapter.collect(client)

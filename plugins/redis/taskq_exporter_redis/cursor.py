@@ -6,7 +6,7 @@ reads again what lies within an overlap and forgets the (member, score) pairs th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from taskq_exporter_redis.client import RedisClient
@@ -51,7 +51,7 @@ class ZsetCursor:
         seen = {str(member): float(score) for member, score in state["seen"].items()}
         return cls(key, overlap=overlap, position=float(state["position"]), seen=seen)
 
-    async def pages(self, client: RedisClient, *, size: int = 1000) -> AsyncIterator[list[Entry]]:
+    async def pages(self, client: RedisClient, *, size: int = 1000) -> AsyncGenerator[list[Entry]]:
         """Entries not given out yet, oldest first, in pages of at most `size`; the last page may be empty.
 
         The caller advances over each page before it asks for the next.

@@ -67,8 +67,7 @@ class Discovery:
         if self._task is None:
             return
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
 
     async def names(self, timeout: float) -> frozenset[str]:
         """The names of the last round that succeeded; waits up to `timeout` seconds, and only for the first round."""
