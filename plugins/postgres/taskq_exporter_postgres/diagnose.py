@@ -57,7 +57,8 @@ async def diagnose(source: Source, client: SqlClient) -> list[Finding]:
         Finding(level="problem", text=f"row-level security of {name} may hide rows", advice="give the role a policy")
         for name in hidden
     ]
-    return findings + _index_findings(options, indexes)
+    has_indexes = found[table.table_name].kind in "rpm"
+    return findings + (_index_findings(options, indexes) if has_indexes else [])
 
 
 def _index_findings(options: PostgresOptions, indexes: list[tuple[str, str]]) -> list[Finding]:
@@ -69,13 +70,18 @@ def _index_findings(options: PostgresOptions, indexes: list[tuple[str, str]]) ->
         if isinstance(role, Outcome):
             served = any(first == columns.finished_at for first, _ in indexes)
         else:
-            by_word = all(any(f"'{word}'" in where for _, where in indexes) for word in table.words(role))
-            served = by_word or any(first == columns.state and not where for first, where in indexes)
+            served = all(any(_names(where, word) for _, where in indexes) for word in table.words(role)) or any(
+                first == columns.state and not where for first, where in indexes
+            )
         if not served:
             what = "finished jobs" if isinstance(role, Outcome) else f"{role.value} jobs"
             text = f"no index of {table.table_name} finds {what}: each look reads the whole table"
             findings.append(Finding(level="note", text=text, advice=index_advice(table, role)))
     return findings
+
+
+def _names(predicate: str, word: str) -> bool:
+    return f"'{word}'" in predicate or f"= {word})" in predicate  # as pg_get_expr() writes text and numbers
 
 
 def _of(name: TableName, query: str) -> sql.Composable:

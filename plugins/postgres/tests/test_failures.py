@@ -171,3 +171,13 @@ async def test_diagnose_names_what_is_missing(jobs: Admin, make_source: Any, tab
     assert [f.level for f in await findings(source)] == ["ok", "ok", "note"]
     jobs.execute("ALTER TABLE jobs DROP COLUMN kind")
     assert [f.level for f in await findings(source)] == ["problem"]
+
+
+async def test_diagnose_knows_indexes_on_numbers_and_none_on_views(admin: Admin, make_source: Any) -> None:
+    admin.execute("CREATE TABLE n (state int, at timestamptz); CREATE VIEW v AS SELECT * FROM n")
+    table = {"name": "n", "columns": {"state": "state", "scheduled_at": "at"}, "states": {"ready": [0]}}
+    source = make_source(table)
+    *_, finding = await findings(source)
+    admin.execute(finding.advice)  # type: ignore[arg-type]
+    for found in (await findings(source), await findings(make_source({**table, "name": "v"}))):
+        assert [f.level for f in found] == ["ok"]
