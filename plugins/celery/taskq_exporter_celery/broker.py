@@ -1,0 +1,115 @@
+"""A connection to one broker, and what its collects and its follower tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+from weakref import WeakValueDictionary
+
+from taskq_exporter_redis import Discovery, RedisClient, scan
+from taskq_exporter_redis import connect as connect_redis
+
+from taskq_exporter.api import AdapterError, Reason, Source
+from taskq_exporter_celery.layout import Bindings, Layout
+from taskq_exporter_celery.unacked import Unacked
+
+if TYPE_CHECKING:
+    from taskq_exporter_celery.follower import Follower
+
+#: Seconds between searches for queues, and between looks at the unacknowledged messages.
+FIND_QUEUES_EVERY = 30.0
+READ_UNACKED_EVERY = 3.0
+
+
+class Shared:
+    """What the clients of one source share, for as long as one of them lives."""
+
+    #: Set while it follows.
+    follower: Follower | None = None
+
+
+_shared: WeakValueDictionary[tuple[str, str, str], Shared] = WeakValueDictionary()
+
+
+class Broker:
+    """What connect() gives to the other hooks."""
+
+    def __init__(self, redis: RedisClient, layout: Layout, shared: Shared) -> None:
+        self.redis = redis
+        self.layout = layout
+        self.shared = shared
+        self.bindings = Bindings()
+        self.unacked = Unacked(redis, layout)
+        self.queue_search = Discovery(self._find_queues, FIND_QUEUES_EVERY)
+        self.unacked_reads = Discovery(self.unacked.refresh, READ_UNACKED_EVERY)
+        self.commands_told = 0  # commands that a snapshot has counted
+        self._background: AsyncExitStack | None = None
+
+    async def read_in_background(self) -> None:
+        """Start, once, what collects need and a follower does not."""
+        if self._background is None:
+            self._background = AsyncExitStack()
+            await self._background.enter_async_context(self.queue_search)
+            await self._background.enter_async_context(self.unacked_reads)
+
+    async def aclose(self) -> None:
+        """End what runs in the background."""
+        if self._background is not None:
+            await self._background.aclose()
+
+    async def _find_queues(self) -> Iterable[str]:
+        """The queues that anybody ever declared: kombu keeps the bindings of empty ones too."""
+        keys = [key async for key in scan(self.redis, self.layout.bindings, "set")]
+        exchanges = {key: name for key in keys if (name := self.layout.exchange(key)) is not None}
+        replies: list[Any] = await self.redis.pipeline([("SMEMBERS", key) for key in exchanges])
+        for reply in replies:
+            if isinstance(reply, AdapterError):
+                raise reply
+        self.bindings.replace(
+            (exchange, *self.layout.binding(member))
+            for exchange, members in zip(exchanges.values(), replies, strict=True)
+            for member in members
+        )
+        return self.bindings.queues
+
+
+@asynccontextmanager
+async def connect(source: Source) -> AsyncIterator[Broker]:
+    """A client for the source's broker.
+
+    Raises:
+        AdapterError: unsupported, where it is no Redis; connect, where the URL is wrong.
+    """
+    url = redis_url(source.url())
+    key = (source.name, url, repr(source.options))
+    shared = _shared.get(key) or _shared.setdefault(key, Shared())
+    async with connect_redis(replace(source, url=lambda: url), database=source.options.database) as redis:
+        database = redis.redis.connection_pool.connection_kwargs.get("db") or 0
+        broker = Broker(redis, Layout(source.options, int(database)), shared)
+        try:
+            yield broker
+        finally:
+            await broker.aclose()
+
+
+def redis_url(url: str) -> str:
+    """Kombu's broker URL in redis-py's words; of several (`a;b`) the first.
+
+    Raises:
+        AdapterError: unsupported, where the broker is no single Redis.
+    """
+    url = url.split(";")[0].strip()
+    parts = urlsplit(url)
+    if parts.scheme in ("redis", "rediss", "unix"):
+        return url
+    if parts.scheme in ("redis+socket", "socket"):
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        query["db"] = query.pop("virtual_host", "0").strip("/") or "0"
+        return parts._replace(scheme="unix", query=urlencode(query)).geturl()
+    kind = parts.scheme or "unnamed"
+    raise AdapterError(
+        Reason.UNSUPPORTED, f"a broker of the kind {kind} is not supported: give a redis://, rediss:// or unix:// URL"
+    )

@@ -1,0 +1,43 @@
+"""The adapter's own options: they repeat what the Celery application sets, under the same names."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from taskq_exporter.api import Options
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"(\d+(ms|[smhd]))+", value):
+        raise ValueError("not a duration: write it as 30s, 1m30s or 12h, or as a number of seconds")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhd])", value))
+
+
+Period = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+Step = Annotated[int, Field(ge=0, le=255)]
+
+
+class CeleryOptions(Options):
+    """Options of a celery source; durations are seconds or Prometheus durations."""
+
+    expands: ClassVar[dict[str, str]] = {"databases": "database"}
+
+    #: Instead of the URL's database.
+    database: Annotated[int, Field(ge=0)] | None = None
+    # of broker_transport_options
+    global_keyprefix: str = ""
+    priority_steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20)] = (0, 3, 6, 9)
+    sep: Annotated[str, Field(min_length=1)] = "\x06\x16"
+    fanout_prefix: bool | str = True
+    visibility_timeout: Period = 3600.0
+    #: The application's event_exchange.
+    event_exchange: Annotated[str, Field(min_length=1)] = "celeryev"
+    #: A worker that is silent for longer is down. A worker with the solo pool is silent while it runs a task.
+    heartbeat_timeout: Period = 60.0

@@ -1,0 +1,247 @@
+"""The tasks in flight: what events without a name are about, and what was counted already.
+
+Verified with the events of Celery 5.7.0. A hard time limit sends `task-failed` twice; a retry keeps the uuid, and the
+events of the next try come before `task-retried` of this one; `Ignore` sends nothing at the end.
+"""
+
+from __future__ import annotations
+
+from taskq_exporter.api import DropReason, Ledger, Outcome
+from taskq_exporter_celery.workers import Worker, Workers
+
+#: Ended tasks to remember, so that what comes late or twice is known; two generations of this size.
+RECENT = 20_000
+#: Seconds after which a task that never ended is forgotten.
+TTL = 7 * 86400.0
+#: Task names whose queue is remembered.
+NAMES = 10_000
+
+
+class Run:
+    """One attempt that is running."""
+
+    __slots__ = ("queue", "since", "started", "task", "worker")
+
+    def __init__(self, task: Task, worker: Worker, started: float, since: float) -> None:
+        self.task = task
+        self.worker = worker
+        self.started = started  # by the worker's clock
+        self.since = since  # arrival by ours
+        self.queue = task.queue  # a retry may go to another
+
+
+class Task:
+    """One uuid. `retries` is the latest try that was heard of; `runs` are most often one."""
+
+    __slots__ = (
+        "born",
+        "excepted",
+        "finished",
+        "name",
+        "queue",
+        "received",
+        "retries",
+        "runnable",
+        "runs",
+        "uuid",
+        "waited",
+    )
+
+    def __init__(self, uuid: str, name: str, queue: str, now: float) -> None:
+        self.uuid = uuid
+        self.name = name
+        self.queue = queue
+        self.born = now
+        self.retries = 0
+        self.runnable: float | None = None  # sent or due by the producer's clock; None before task-sent
+        self.waited = False
+        self.received: int | None = None  # the try that was delivered last
+        self.finished = False
+        self.excepted = False
+        self.runs: list[Run] | None = None
+
+
+class Tasks:
+    """Bounded table of tasks, which counts each fact once in the ledger."""
+
+    def __init__(self, ledger: Ledger, workers: Workers, *, limit: int = 200_000, recent: int = RECENT) -> None:
+        self._ledger = ledger
+        self._workers = workers
+        self._limit = limit
+        self._recent_limit = recent
+        self._live: dict[str, Task] = {}
+        self._recent: dict[str, Task] = {}
+        self._older: dict[str, Task] = {}
+        self._queue_of: dict[str, str] = {}  # by task name; "" where it goes to several
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def knows(self, uuid: str) -> bool:
+        """True where some event of this task came before."""
+        return uuid in self._live or uuid in self._recent or uuid in self._older
+
+    def has_started(self, uuid: str) -> bool:
+        """True where the task runs or has ended: then it is not reserved, though its message may be unacknowledged."""
+        task = self._find(uuid)
+        return task is not None and (bool(task.runs) or task.finished)
+
+    def sent(self, uuid: str, name: str, queue: str, retries: int, runnable: float, now: float) -> None:
+        """A producer sent the task; `runnable` is then, or its ETA where that is later."""
+        self._learn(name, queue)
+        self._ledger.enqueued(queue, name)
+        task = self._find(uuid)
+        if task is None or (task.finished and task.runnable is not None and not task.runs):
+            task = self._add(uuid, name, queue, now)  # anew, where a fixed id is used again
+        if retries < task.retries:
+            return
+        task.name, task.queue = name, queue
+        if retries > task.retries:
+            task.retries, task.waited = retries, False
+        task.runnable = runnable
+        if task.runs and not task.waited:  # came late
+            task.waited = True
+            self._ledger.waited(queue, task.runs[-1].started - runnable, name)
+
+    def received(self, uuid: str, name: str, retries: int, host: str, now: float) -> None:
+        """A worker got the task from the broker."""
+        task = self._find(uuid)
+        if task is None or (task.finished and task.received is not None and not task.runs):
+            task = self._add(uuid, name, self._queue_of.get(name, ""), now)
+        elif not task.name:
+            task.name, task.queue = name, self._queue_of.get(name, "")
+        if task.received == retries:
+            self._ledger.redelivered(task.queue, name, host)
+        if retries > task.retries:
+            task.retries, task.runnable, task.waited = retries, None, False
+        task.received = retries
+        self._workers.at_work(host, now)
+        self._ledger.received(task.queue, name, host)
+
+    def started(self, uuid: str, host: str, at: float, now: float) -> None:
+        """A worker began an attempt."""
+        task = self._find(uuid) or self._add(uuid, "", "", now)
+        if task.finished:
+            self._live[uuid] = task
+        worker = self._workers.at_work(host, now)
+        run = Run(task, worker, at, now)
+        worker.runs.add(run)
+        if task.runs is None:
+            task.runs = [run]
+        else:
+            task.runs.append(run)
+        task.excepted = False
+        self._ledger.started(task.queue, task.name, host)
+        if task.runnable is not None and not task.waited:
+            task.waited = True
+            self._ledger.waited(task.queue, at - task.runnable, task.name)
+
+    def ended(
+        self,
+        uuid: str,
+        outcome: Outcome,
+        host: str,
+        at: float,
+        now: float,
+        *,
+        runtime: float | None = None,
+        exception: str = "",
+        again: bool = False,
+    ) -> None:
+        """An attempt ended, or the task without one (revoked, expired).
+
+        Args:
+            uuid: Of the task.
+            outcome: Of the attempt; the task's own too, unless `again`.
+            host: The worker.
+            at: When, by the worker's clock.
+            now: When, by ours.
+            runtime: Seconds that the worker says it took; else the time since it started.
+            exception: Class name where one ended the attempt.
+            again: The task will be tried again.
+        """
+        task = self._find(uuid) or self._add(uuid, "", "", now)
+        self._workers.at_work(host, now)
+        run = self._take_run(task, host)
+        queue = (run.queue if run else "") or task.queue
+        first = run is not None or not task.finished
+        if exception and (first or not task.excepted):
+            task.excepted = True
+            self._ledger.exception(queue, task.name, exception)
+        if not first:
+            return
+        if runtime is None and run is not None:
+            runtime = at - run.started
+        if runtime is not None:
+            self._ledger.ran(queue, task.name, outcome, runtime, host)
+        if again:
+            if outcome is Outcome.RETRIED:
+                self._ledger.retried(queue, task.name, host)
+        elif not task.finished:
+            task.finished = True
+            self._ledger.finished(queue, task.name, outcome, host)
+        self._retire(task)
+
+    def requeued(self, uuid: str) -> None:
+        """The worker itself gave the task back: that it comes again is no redelivery."""
+        if task := self._find(uuid):
+            task.received = None
+
+    def drop(self, run: Run, *, ended: bool) -> None:
+        """Forget a run of which no event will tell the end."""
+        run.worker.runs.discard(run)
+        if run.task.runs and run in run.task.runs:
+            run.task.runs.remove(run)
+        run.task.finished = run.task.finished or ended
+        self._retire(run.task)
+
+    def sweep(self, now: float) -> None:
+        """Forget the tasks that never ended."""
+        while self._live:
+            oldest = next(iter(self._live.values()))
+            if oldest.born > now - TTL:
+                return
+            self._evict(oldest)
+
+    def _find(self, uuid: str) -> Task | None:
+        return self._live.get(uuid) or self._recent.get(uuid) or self._older.get(uuid)
+
+    def _add(self, uuid: str, name: str, queue: str, now: float) -> Task:
+        self._recent.pop(uuid, None)
+        self._older.pop(uuid, None)
+        task = self._live[uuid] = Task(uuid, name, queue, now)
+        if len(self._live) > self._limit:
+            self._evict(next(iter(self._live.values())))
+            self._ledger.dropped(DropReason.OVERFLOW)
+        return task
+
+    def _evict(self, task: Task) -> None:
+        del self._live[task.uuid]
+        for run in task.runs or ():
+            run.worker.runs.discard(run)
+
+    def _take_run(self, task: Task, host: str) -> Run | None:
+        """The oldest run on that worker: the next try of a retry may have started before this one's end was told."""
+        for run in task.runs or ():
+            if run.worker.name == host:
+                run.worker.runs.discard(run)
+                task.runs.remove(run)  # type: ignore[union-attr]
+                return run
+        return None
+
+    def _retire(self, task: Task) -> None:
+        if not task.finished or task.runs:
+            return
+        self._live.pop(task.uuid, None)
+        task.runs = None
+        self._recent[task.uuid] = task
+        if len(self._recent) >= self._recent_limit:
+            self._older, self._recent = self._recent, {}
+
+    def _learn(self, name: str, queue: str) -> None:
+        known = self._queue_of.get(name)
+        if known is None:
+            if len(self._queue_of) < NAMES:
+                self._queue_of[name] = queue
+        elif known and known != queue:
+            self._queue_of[name] = ""

@@ -1,0 +1,89 @@
+"""Whose the unacknowledged messages are: one hash holds those of all queues of a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from taskq_exporter_redis import RedisClient
+
+from taskq_exporter.api import AdapterError
+from taskq_exporter_celery.layout import Held, Layout, parse_held
+
+#: Most messages to look at: the oldest.
+LIMIT = 10_000
+#: A message with a larger body is not fetched, so its queue is not known.
+MAX_BYTES = 256 * 1024
+#: Bytes and messages of one reply.
+_SLICE_BYTES = 1024 * 1024
+_SLICE = 500
+
+
+class Unacked:
+    """What workers hold, read off the scrape path: each message once, as long as it is held."""
+
+    def __init__(self, redis: RedisClient, layout: Layout) -> None:
+        self._redis = redis
+        self._layout = layout
+        self._known: dict[bytes, Held | None] = {}
+        #: How many there were in all.
+        self.total = 0
+
+    @property
+    def held(self) -> list[Held]:
+        """The messages whose queue is known."""
+        return [held for held in self._known.values() if held is not None]
+
+    async def refresh(self) -> tuple[()]:
+        """Look again.
+
+        Raises:
+            AdapterError: Where a key cannot be read.
+        """
+        index = self._layout.unacked_index
+        total, tags = await self._replies([("ZCARD", index), ("ZRANGE", index, 0, LIMIT - 1)])
+        known = {tag: self._known[tag] for tag in tags if tag in self._known}
+        new = [tag for tag in tags if tag not in known]
+        for i in range(0, len(new), _SLICE):
+            known |= await self._fetch(new[i : i + _SLICE])
+            await asyncio.sleep(0)
+        self._known, self.total = known, total
+        return ()
+
+    async def _fetch(self, tags: Sequence[bytes]) -> dict[bytes, Held | None]:
+        """What the messages say; those acknowledged meanwhile are left out."""
+        sizes = await self._replies([("HSTRLEN", self._layout.unacked, tag) for tag in tags])
+        found: dict[bytes, Held | None] = {}
+        slice_: list[bytes] = []
+        room = _SLICE_BYTES
+        for tag, size in zip(tags, sizes, strict=True):
+            if size > MAX_BYTES:
+                found[tag] = None
+            elif size:
+                if size > room:
+                    found |= await self._parse(slice_)
+                    slice_, room = [], _SLICE_BYTES
+                slice_.append(tag)
+                room -= size
+        return found | await self._parse(slice_)
+
+    async def _parse(self, tags: Sequence[bytes]) -> dict[bytes, Held | None]:
+        if not tags:
+            return {}
+        (values,) = await self._replies([("HMGET", self._layout.unacked, *tags)])
+        return {tag: _parsed(value) for tag, value in zip(tags, values, strict=True) if value is not None}
+
+    async def _replies(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
+        replies = await self._redis.pipeline(commands)
+        for reply in replies:
+            if isinstance(reply, AdapterError):
+                raise reply
+        return replies
+
+
+def _parsed(value: bytes) -> Held | None:
+    try:
+        return parse_held(value)
+    except ValueError:
+        return None
