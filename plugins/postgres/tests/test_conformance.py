@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -29,6 +30,7 @@ UPDATE jobs SET state = 'error', finished_at = clock_timestamp() WHERE state = '
 
 class TestConformance(AdapterConformance):
     adapter = "postgres"
+    golden = Path(__file__).with_name("golden.prom")
 
     @pytest.fixture
     def world(self, postgres_own: Server, jobs_ddl: str, table: dict[str, Any], workers: dict[str, Any]) -> World:
