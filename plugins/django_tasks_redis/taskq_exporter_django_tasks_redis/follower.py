@@ -100,6 +100,8 @@ class Follower:
         now = await self._client.time()
         for status, cursor in self._cursors.items():
             async for page in cursor.pages(self._client, size=PAGE):
+                if not page:  # all of it was counted before
+                    continue
                 tasks = await self._read(page, errors=status == FAILED)
                 # From here to the end of the page: no await.
                 for entry, task in zip(page, tasks, strict=True):
@@ -111,6 +113,7 @@ class Follower:
                 sent = self._client.commands_sent
                 if len(page) == PAGE:
                     self._ledger.following(max(now - cursor.position, 0.0))
+        self._ledger.commands(self._client.commands_sent - sent)
         self._ledger.following(0.0)
 
     def _restore(self, now: float) -> str:

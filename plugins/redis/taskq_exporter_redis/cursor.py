@@ -35,6 +35,7 @@ class ZsetCursor:
         self.overlap = overlap
         self.position = position
         self._seen: dict[str, float] = dict(seen or {})
+        self._prune_at = 0
 
     @property
     def state(self) -> dict[str, Any]:
@@ -64,14 +65,15 @@ class ZsetCursor:
             reply = await client.command(
                 "ZRANGEBYSCORE", self.key, repr(start), "+inf", "WITHSCORES", "LIMIT", offset, size
             )
-            page = [Entry(m.decode(errors="replace"), float(s)) for m, s in zip(reply[::2], reply[1::2], strict=True)]
-            if page:
+            members = [member.decode(errors="replace") for member in reply[::2]]
+            scores = [float(score) for score in reply[1::2]]
+            if scores:
                 # Go on at the last score, behind those that share it: a commit at the same instant is not skipped.
-                last = page[-1].score
-                offset = sum(e.score == last for e in page) + (offset if last == start else 0)
-                start = last
-            yield [e for e in page if self._seen.get(e.member) != e.score]
-            if len(page) < size:
+                offset = scores.count(scores[-1]) + (offset if scores[-1] == start else 0)
+                start = scores[-1]
+            seen = self._seen
+            yield [Entry(m, s) for m, s in zip(members, scores, strict=True) if seen.get(m) != s]
+            if len(members) < size:
                 return
 
     def advance(self, entries: Sequence[Entry], now: float) -> None:
@@ -84,5 +86,7 @@ class ZsetCursor:
         self._seen.update(entries)
         if entries:
             self.position = max(self.position, min(entries[-1].score, now))
-        oldest = self.position - self.overlap
-        self._seen = {member: score for member, score in self._seen.items() if score >= oldest}
+        if len(self._seen) > self._prune_at:
+            oldest = self.position - self.overlap
+            self._seen = {member: score for member, score in self._seen.items() if score >= oldest}
+            self._prune_at = len(self._seen) * 5 // 4 + 100
