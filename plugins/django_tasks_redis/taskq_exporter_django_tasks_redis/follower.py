@@ -82,6 +82,7 @@ class Follower:
     async def start(self) -> None:
         """Go on where the ledger's cursor stands; without one, count from now on."""
         now = await self._client.time()
+        self._ledger.events(0)  # known: none yet
         if self._ledger.cursor is not None and (misfit := self._restore(now)):
             self._ledger.start_over(misfit)
         if self._ledger.cursor is None:
