@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import pluggy
 from pydantic import BaseModel, ConfigDict
 
+from taskq_exporter.durations import Period, Seconds
 from taskq_exporter.records import (
     BrokerStats,
     Capability,
@@ -49,12 +50,14 @@ __all__ = [
     "NameFilter",
     "Options",
     "Outcome",
+    "Period",
     "Problem",
     "QueueStats",
     "Reason",
     "Sample",
     "ScheduleEntry",
     "SchedulerStats",
+    "Seconds",
     "Snapshot",
     "Source",
     "State",

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from taskq_exporter.durations import Period, Seconds
 from taskq_exporter.schema import CAPPED_LABELS, FAMILIES, LABEL_SETS_CAP, RUN_BOUNDS, WAIT_BOUNDS
 
-__all__ = ["Core", "SourceConfig", "StateConfig", "duration"]
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def duration(value: object) -> float:
-    """Seconds of a Prometheus duration ("500ms", "1m30s", "7d") or of a number. Raises ValueError."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    parts = re.findall(r"(\d+)(ms|[smhdw])", value) if isinstance(value, str) else []
-    if not parts or "".join(n + unit for n, unit in parts) != value:
-        raise ValueError("not a duration: write it as 500ms, 30s, 1m30s, 24h or 7d")
-    return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
+__all__ = ["Core", "SourceConfig", "StateConfig"]
 
 
 def _increasing(bounds: tuple[float, ...]) -> tuple[float, ...]:
@@ -44,8 +32,6 @@ def _known_limits(limits: dict[str, int]) -> dict[str, int]:
     return limits
 
 
-Duration = Annotated[float, BeforeValidator(duration), Field(ge=0, allow_inf_nan=False)]
-Timeout = Annotated[float, BeforeValidator(duration), Field(gt=0, allow_inf_nan=False)]
 Bounds = Annotated[tuple[float, ...], AfterValidator(_increasing)]
 
 
@@ -77,15 +63,15 @@ class ObjectiveConfig(_Model):
     """What part of a queue's tasks should start within which time."""
 
     queue: str
-    start_within: Duration
+    start_within: Seconds
     ratio: float = Field(gt=0, le=1)
 
 
 class Core(_Model):
     """The core's options of a source that `defaults` may set too."""
 
-    timeout: Timeout = 5.0
-    min_interval: Duration = 0.0
+    timeout: Period = 5.0
+    min_interval: Seconds = 0.0
     duty_cycle: Annotated[float, Field(gt=0, le=1)] | None = None
     queues: QueueFilter = QueueFilter()
     tasks: TaskFilter = TaskFilter()
@@ -95,9 +81,9 @@ class Core(_Model):
     disable: tuple[Annotated[str, AfterValidator(_family)], ...] = ()
     annotations: dict[Annotated[str, Field(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")], str] = {}
     objectives: tuple[ObjectiveConfig, ...] = ()
-    queue_ttl: Timeout = 86400.0
-    worker_ttl: Timeout = 600.0
-    series_ttl: Timeout = 86400.0
+    queue_ttl: Period = 86400.0
+    worker_ttl: Period = 600.0
+    series_ttl: Period = 86400.0
 
     def caps(self) -> dict[str, int]:
         """How many values of each label this source may have."""

@@ -8,7 +8,7 @@ from fakes import adapters
 
 from taskq_exporter.api import AdapterError, Options, Snapshot
 from taskq_exporter.config import ConfigError, load_config, make_source
-from taskq_exporter.settings import duration
+from taskq_exporter.durations import duration
 
 DATA = Path(__file__).parents[1] / "data" / "config"
 

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from taskq_exporter.api import Options
+from taskq_exporter.api import Options, Period
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _seconds(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if not re.fullmatch(r"(\d+(ms|[smhd]))+", value):
-        raise ValueError("not a duration: write it as 30s, 1m30s or 12h, or as a number of seconds")
-    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhd])", value))
-
-
-Period = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 Step = Annotated[int, Field(ge=0, le=255)]
 
 

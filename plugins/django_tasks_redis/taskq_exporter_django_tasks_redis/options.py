@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from taskq_exporter.api import Options
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
-
-
-def _seconds(value: object) -> object:
-    """Seconds of a Prometheus duration ("30d", "1m30s"); a number stays as it is."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    parts = re.findall(r"(\d+)(ms|[smhdwy])", value) if isinstance(value, str) else []
-    if not parts or "".join(n + unit for n, unit in parts) != value:
-        raise ValueError("not a duration: write it as 5s, 1m30s or 30d, or as a number of seconds")
-    return sum(int(n) * _UNITS[unit] for n, unit in parts)
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-Period = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+from taskq_exporter.api import Options, Period, Seconds
 
 
 class DjangoTasksRedisOptions(Options):

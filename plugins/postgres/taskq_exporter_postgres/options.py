@@ -7,9 +7,9 @@ from datetime import date
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from taskq_exporter_sql import Seconds, TableName, parse_table_name
+from taskq_exporter_sql import TableName, parse_table_name
 
-from taskq_exporter.api import Options, Outcome, State
+from taskq_exporter.api import Options, Outcome, Period, State
 
 __all__ = ["LIVE", "OUTCOMES", "WAITING", "Finished", "PostgresOptions", "Table", "Workers"]
 
@@ -138,7 +138,7 @@ class Workers(_Model):
 
     name: Name
     columns: WorkerColumns
-    stale_after: Seconds = 60.0  # a worker is down when its heartbeat is older
+    stale_after: Period = 60.0  # a worker is down when its heartbeat is older
     naive_timezone: str | None = None  # as the jobs table's
     epoch_unit: EpochUnit | None = None  # as the jobs table's
 
@@ -157,7 +157,7 @@ class Finished(_Model):
 
     mode: Literal["xid", "ids", "none"] = "xid"
     #: How much older than its transaction's first write a finished_at may be (the clocks of writers, work before it).
-    overlap: Seconds = 600.0
+    overlap: Period = 600.0
 
 
 class PostgresOptions(Options):
@@ -168,7 +168,7 @@ class PostgresOptions(Options):
     table: Table
     workers: Workers | None = None
     finished: Finished = Finished()
-    poll_interval: Seconds = 15.0  # how often finished jobs are looked for
+    poll_interval: Period = 15.0  # how often finished jobs are looked for
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:

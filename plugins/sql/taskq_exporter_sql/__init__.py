@@ -3,13 +3,11 @@
 from taskq_exporter_sql.catalog import Column, Relation, TableName, describe, parse_table_name
 from taskq_exporter_sql.client import SqlClient, Transaction, connect, read_only
 from taskq_exporter_sql.horizon import Horizon, XidCursor, read_horizon
-from taskq_exporter_sql.options import Seconds
 
 __all__ = [
     "Column",
     "Horizon",
     "Relation",
-    "Seconds",
     "SqlClient",
     "TableName",
     "Transaction",
