@@ -131,7 +131,7 @@ def test_serves_and_stops_at_once(engine: Engine, image: str, redis_url: str, tm
     try:
         page = wait_for_page(engine, container, f"http://127.0.0.1:{port}/metrics")
         assert 'taskq_source_up{source="shop"} 1' in page
-        healthcheck = json.loads(engine.run("podman", "inspect", image).stdout)[0]["HealthCheck"]["Test"]
+        healthcheck = json.loads(engine.run("podman", "inspect", image).stdout)[0]["Healthcheck"]["Test"]
         assert healthcheck[0] == "CMD"
         engine.run("podman", "exec", container, *healthcheck[1:])
 

@@ -62,7 +62,7 @@ def test_it_names_every_option(adapters: Adapters) -> None:
 
 
 def test_what_is_commented_out_would_load_too(adapters: Adapters, tmp_path: Path) -> None:
-    text = uncommented().replace("    aliases: [default, mails]", "    # aliases")
+    text = re.sub(r"^ *(aliases|databases): .*$", "", uncommented(), flags=re.MULTILINE)  # instead of alias, database
     path = tmp_path / "config.yaml"
     path.write_text(text)
     assert len(load_config(path, adapters, {"CELERY_BROKER_URL": "redis://broker/0"}).sources) == 3

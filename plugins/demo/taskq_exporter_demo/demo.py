@@ -16,6 +16,7 @@ from taskq_exporter_demo.servers import HOST, free_port, start_postgres, start_r
 
 ADDRESS = ":9540"
 ONCE_SECONDS = 120.0  # for the first tasks of every kind to run
+START_SECONDS = 30.0  # for the exporter to follow every source
 REDRAW_SECONDS = 1.0
 APPEND_SECONDS = 5.0
 CELERY_QUEUES = "orders,emails,images,reports"
@@ -48,18 +49,17 @@ POSTGRES = """\
 
 @dataclass
 class World:
-    """What has been started: the sources of the exporter's configuration, and its environment."""
+    """The sources of the exporter's configuration, and where their servers are."""
 
     config: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, config: str, variable: str, url: str) -> dict[str, str]:
-        """Add a source; returns the environment of its workers."""
+    def add(self, name: str, config: str, variable: str, url: str) -> None:
+        """Add a source whose URL is in a variable of the environment."""
         self.names.append(name)
         self.config.append(config)
         self.env[variable] = url
-        return {variable: url}
 
 
 def note(text: str) -> None:
@@ -76,7 +76,7 @@ def run(*, once: bool, listen: str | None) -> int:
         url = _page_url(address)
         with Children() as children:
             try:
-                world = _start(children, address)
+                world = _start(children, address, url)
                 if once:
                     _print_page(children, world, url)
                 else:
@@ -120,49 +120,59 @@ def _page_url(address: str) -> str:
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/metrics"
 
 
-def _start(children: Children, address: str) -> World:
-    """Start servers, workers, producers and the exporter."""
+def _start(children: Children, address: str, url: str) -> World:
+    """Start servers, the exporter, workers and producers, in this order: events that nobody follows are lost."""
     world = World()
     server = start_redis(children)
     note(f"redis     {server.name}")
-    env = world.add("shop", CELERY, "CELERY_BROKER_URL", server.url(0))
+    world.add("shop", CELERY, "CELERY_BROKER_URL", server.url(0))
+    if sys.version_info >= (3, 12):
+        world.add("web", DJANGO, "TASKQ_DEMO_DJANGO_URL", server.url(1))
+    try:
+        database, name = start_postgres(children)
+    except DemoError as error:
+        note(f"postgres  left out: {error}")
+    else:
+        note(f"postgres  {name}")
+        jobs.create(database)
+        world.add("billing", POSTGRES, "TASKQ_DEMO_DATABASE_URL", database)
+    _start_exporter(children, world, address, url)
+    _start_workers(children, world)
+    return world
+
+
+def _start_exporter(children: Children, world: World, address: str, url: str) -> None:
+    config = children.folder / "config.yaml"
+    config.write_text(f"state: {{dir: {str(children.folder / 'state')!r}}}\nsources:\n" + "".join(world.config))
+    flags = [f"--config.file={config}", f"--web.listen-address={address}"]
+    children.python("exporter", "taskq_exporter", *flags, env=world.env)
+    until = time.monotonic() + START_SECONDS
+    while not table.follows(page := table.fetch(url), world.names):
+        children.check()
+        if time.monotonic() > until:
+            raise DemoError(f"the exporter does not follow every source; its page is:\n{page}")
+        time.sleep(0.1)
+    note(f"exporter  {url}")
+
+
+def _start_workers(children: Children, world: World) -> None:
     app = "taskq_exporter_demo.celery_app"
     worker = ["-A", app, "worker", "-E", "-P", "prefork", "-c", "2", "-Q", CELERY_QUEUES, "-l", "WARNING"]
-    children.python("celery-worker", "celery", *worker, env=env)
-    children.python("celery-producer", app, env=env)
+    children.python("celery-worker", "celery", *worker, env=world.env)
+    children.python("celery-producer", app, env=world.env)
     note("celery    a worker with 2 processes")
-    if sys.version_info >= (3, 12):
-        env = world.add("web", DJANGO, "TASKQ_DEMO_DJANGO_URL", server.url(1))
-        env |= {"DJANGO_SETTINGS_MODULE": "taskq_exporter_demo.django_settings"}
+    if "web" in world.names:
+        env = {**world.env, "DJANGO_SETTINGS_MODULE": "taskq_exporter_demo.django_settings"}
         children.python("django-worker", "django", "run_redis_tasks", "--continuous", env=env)
         children.python("django-producer", "taskq_exporter_demo.django_app", env=env)
         note("django    a django-tasks-redis worker")
     else:
         note("django    left out: django-tasks-redis needs Python 3.12 or newer")
-    _start_jobs(children, world)
-    _start_exporter(children, world, address)
-    return world
-
-
-def _start_jobs(children: Children, world: World) -> None:
-    try:
-        url, name = start_postgres(children)
-    except DemoError as error:
-        note(f"postgres  left out: {error}")
-        return
-    note(f"postgres  {name}; a jobs table with 2 workers")
-    jobs.create(url)
-    env = world.add("billing", POSTGRES, "TASKQ_DEMO_DATABASE_URL", url)
-    for number in (1, 2):
-        children.python(f"jobs-worker-{number}", "taskq_exporter_demo.jobs", "work", env=env)
-    children.python("jobs-producer", "taskq_exporter_demo.jobs", "produce", env=env)
-
-
-def _start_exporter(children: Children, world: World, address: str) -> None:
-    config = children.folder / "config.yaml"
-    config.write_text(f"state: {{dir: {str(children.folder / 'state')!r}}}\nsources:\n" + "".join(world.config))
-    flags = [f"--config.file={config}", f"--web.listen-address={address}"]
-    children.python("exporter", "taskq_exporter", *flags, env=world.env)
+    if "billing" in world.names:
+        for number in (1, 2):
+            children.python(f"jobs-worker-{number}", "taskq_exporter_demo.jobs", "work", env=world.env)
+        children.python("jobs-producer", "taskq_exporter_demo.jobs", "produce", env=world.env)
+        note("jobs      2 workers of a table in Postgres")
 
 
 def _print_page(children: Children, world: World, url: str) -> None:
@@ -178,7 +188,7 @@ def _print_page(children: Children, world: World, url: str) -> None:
 
 
 def _watch(children: Children, url: str) -> None:
-    note(f"exporter  {url}\nCtrl-C ends the demo and removes {children.folder}\n")
+    note(f"Ctrl-C ends the demo and removes {children.folder}\n")
     drawn, on_terminal = 0, sys.stdout.isatty()
     while True:
         children.check()

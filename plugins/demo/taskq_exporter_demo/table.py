@@ -45,6 +45,17 @@ def rows(page: str) -> Rows:
     return found
 
 
+def follows(page: str, sources: Iterable[str]) -> bool:
+    """Whether the exporter follows what happens in each source."""
+    up = {
+        sample.labels["source"]
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == "taskq_source_follower_up" and sample.value == 1
+    }
+    return up.issuperset(sources)
+
+
 def has_run(page: str, sources: Iterable[str]) -> bool:
     """Whether tasks of each source have succeeded and failed, and their queues are known."""
     totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))

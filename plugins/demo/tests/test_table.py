@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskq_exporter_demo.table import has_run, render, rows
+from taskq_exporter_demo.table import follows, has_run, render, rows
 
 PAGE = """\
 # TYPE taskq_tasks gauge
@@ -39,3 +39,10 @@ def test_has_run_wants_a_success_and_a_failure_of_each() -> None:
     assert not has_run(PAGE, ["shop", "web"]), "no failure yet"
     assert not has_run(PAGE, ["shop", "billing"]), "not on the page"
     assert not has_run("", ["shop"])
+
+
+def test_follows_wants_a_follower_of_each() -> None:
+    page = 'taskq_source_follower_up{source="shop"} 1\ntaskq_source_follower_up{source="web"} 0\n'
+    assert follows(page, ["shop"])
+    assert not follows(page, ["shop", "web"])
+    assert not follows("", ["shop"])
