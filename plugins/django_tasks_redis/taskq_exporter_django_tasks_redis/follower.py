@@ -69,6 +69,7 @@ class Follower:
         self._options = options
         self._ledger = ledger
         self._cursors: dict[str, ZsetCursor] = {}
+        self._looked = 0.0  # up to when everything that had finished has been counted
         self._attempts: dict[str, int] = {}  # of failed tasks that were retried: how many are counted already
 
     async def run(self) -> None:
@@ -90,6 +91,7 @@ class Follower:
                 status: ZsetCursor(self._keys.status(status), overlap=self._options.overlap, position=now)
                 for status in OUTCOMES
             }
+            self._looked = now
             for cursor in self._cursors.values():  # what has finished already is not counted
                 async for page in cursor.pages(self._client):
                     cursor.advance(page, now)
@@ -114,6 +116,8 @@ class Follower:
                 sent = self._client.commands_sent
                 if len(page) == PAGE:
                     self._ledger.following(max(now - cursor.position, 0.0))
+        self._looked = now
+        self._save()
         self._ledger.commands(self._client.commands_sent - sent)
         self._ledger.following(0.0)
 
@@ -125,19 +129,21 @@ class Follower:
                 status: ZsetCursor.restore(self._keys.status(status), saved[status], overlap=self._options.overlap)
                 for status in OUTCOMES
             }
+            self._looked = float(saved["looked"])
             self._attempts = {str(task): int(n) for task, n in saved["attempts"].items()}
         except (AttributeError, KeyError, TypeError, ValueError):
             return "its cursor is not one of this version"
-        if any(cursor.position > now + self._options.overlap for cursor in self._cursors.values()):
+        if max(self._looked, *(c.position for c in self._cursors.values())) > now + self._options.overlap:
             return "its cursor is ahead of the server's clock"
         ttl = self._options.finished_ttl
-        if ttl and any(cursor.position < now - ttl for cursor in self._cursors.values()):
-            self._ledger.gap()  # what finished first has expired since
+        if ttl and self._looked < now - ttl:
+            self._ledger.gap()  # what finished right after has expired
         return ""
 
     def _save(self) -> None:
         self._ledger.cursor = {
             **{status: cursor.state for status, cursor in self._cursors.items()},
+            "looked": self._looked,
             "attempts": dict(self._attempts),
         }
 

@@ -247,7 +247,7 @@ async def test_as_a_user_with_exactly_the_grants_and_leaving_every_key_as_it_was
         before = contents(admin)
         url = redis_own.url.replace("redis://", "redis://taskq_exporter:pw@")
         source = source_of(url, poll_interval=0.01)
-        follower = recorder({"FAILED": dict(EVERYTHING), "SUCCESSFUL": dict(EVERYTHING), "attempts": {}})
+        follower = recorder({"FAILED": dict(EVERYTHING), "SUCCESSFUL": dict(EVERYTHING), "looked": 1.0, "attempts": {}})
         async with adapter.connect(source) as client:
             follow = Follower(client.redis, client.keys, client.options, follower)
             await follow.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -235,15 +236,19 @@ async def test_a_cursor_that_fits_nothing_is_set_aside(source: Source, recorder:
 async def test_a_cursor_ahead_of_the_server_is_set_aside_and_one_too_old_has_a_gap(
     source: Source, recorder: Any
 ) -> None:
-    def cursor(position: float) -> dict[str, Any]:
-        return {name: {"position": position, "seen": {}} for name in ("SUCCESSFUL", "FAILED")} | {"attempts": {}}
+    def cursor(position: float, looked: float) -> dict[str, Any]:
+        sets = {name: {"position": position, "seen": {}} for name in ("SUCCESSFUL", "FAILED")}
+        return sets | {"looked": looked, "attempts": {}}
 
-    ledger = recorder(cursor(1e11))
-    async with Following(source, ledger):
-        assert len(ledger.started_over) == 1
-    ledger = recorder(cursor(1e9))
-    async with Following(source, ledger):
-        assert (ledger.gaps, ledger.started_over) == (1, [])
+    for position, looked, gaps, starts in [
+        (1e11, 1e9, 0, 1),
+        (1e9, 1e11, 0, 1),
+        (1e9, 1e9, 1, 0),
+        (1e9, time.time(), 0, 0),
+    ]:
+        ledger = recorder(cursor(position, looked))
+        async with Following(source, ledger):
+            assert (ledger.gaps, len(ledger.started_over)) == (gaps, starts)
 
 
 async def test_the_hook_follows_on_its_timer(project: Any, source_of: Any, redis_url: str, recorder: Any) -> None:
