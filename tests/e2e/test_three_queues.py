@@ -39,7 +39,7 @@ class Apps:
     def run(self, *arguments: str) -> Any:
         command = [sys.executable, str(HERE / "apps.py"), *arguments]
         out = subprocess.run(command, env=self.env, check=True, capture_output=True, timeout=60).stdout
-        return json.loads(out) if out else None
+        return json.loads(out) if arguments[0] in ("celery_length", "django_stats") else None
 
     def celery_worker(self, queues: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "celery", "-A", "apps:app", "worker", "-c", "4", "-Q", queues, "-l", "ERROR"]
@@ -117,6 +117,7 @@ def test_once_reports_the_three_through_the_same_families(apps: Apps, jobs: Any,
         )
     for source in ("shop", "web", "billing"):
         assert page.value("taskq_source_up", source=source) == 1
+    for source in ("web", "billing"):  # Celery's messages do not tell when they were sent
         assert page.values("taskq_oldest_task_age_seconds", source=source, state="ready")
 
 
@@ -174,7 +175,8 @@ def test_one_server_down_leaves_the_others_alone_and_everything_counts(
                 assert up == {("shop",): 0, ("web",): 0, ("billing",): 1}
                 assert page.values("taskq_tasks", source="billing")
                 assert not page.values("taskq_tasks", source="web")
-                assert finished(page) == expected, "counters stay"
+            page = exporter.page()
+            assert finished(page) == expected, "counters stay"
             assert page.total("taskq_source_errors_total", source="web", reason=reason) >= 1
         finally:
             mend()
