@@ -56,7 +56,6 @@ class Follower:
     def resume(self) -> None:
         """A subscription starts: what happened before is missing."""
         self._ledger.gap()
-        self._ledger.counts("received", "started", "retried", "finished")
         self.workers.resume(self._clock())
 
     def feed(self, payloads: Iterable[bytes]) -> None:
@@ -115,6 +114,9 @@ class Follower:
         uuid = event.get("uuid")
         if type(uuid) is not str or (kind == "task-received" and type(event.get("name")) is not str):
             return False
+        if not self._saw_task:  # before that, 0 would be a guess: workers may send none
+            self._saw_task = True
+            self._ledger.counts("received", "started", "retried", "finished")
         if self._expects_sent:
             if uuid in self._held_back:
                 self._held_back[uuid][1].append(event)
@@ -161,7 +163,6 @@ class Follower:
         return True
 
     def _received(self, event: Event, now: float) -> None:
-        self._saw_task = True
         self.tasks.received(event["uuid"], event["name"], _retries(event), event["hostname"], now)
 
     def _started(self, event: Event, now: float) -> None:
@@ -237,7 +238,7 @@ class Follower:
 
     @property
     def without_task_sent(self) -> bool:
-        """Whether tasks were received of which no producer told."""
+        """Whether workers told of tasks, and producers of none."""
         return self._saw_task and not self._expects_sent
 
     def _capabilities(self) -> list[Capability]:

@@ -109,19 +109,19 @@ class Workers:
         worker.seen = worker.beat = now
         worker.software = _text(event.get("sw_ident"))
         worker.version = _text(event.get("sw_ver"))
-        worker.frequency = _count(event.get("freq")) or worker.frequency
-        active, processed = _count(event.get("active")), _count(event.get("processed"))
+        worker.frequency = _number(event.get("freq")) or worker.frequency
+        active, processed = _number(event.get("active")), _number(event.get("processed"))
         ended: list[Run] = []
         if active is not None:
-            worker.active = active
-            surplus = len(worker.runs) - active
+            worker.active = int(active)
+            surplus = len(worker.runs) - worker.active
             if surplus > 0:
                 before = sorted((r for r in worker.runs if r.started < worker.said), key=lambda run: run.started)
                 ended = before[:surplus]
         if processed is not None:
             if worker.processed is not None and processed > worker.processed and not worker.task_events:
                 worker.silent_work = True
-            worker.processed = processed
+            worker.processed = int(processed)
         worker.silent_work = worker.silent_work and not worker.task_events
         worker.said = event["timestamp"]
         return ended
@@ -157,8 +157,8 @@ class Workers:
         return worker
 
 
-def _count(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else None
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and 0 <= value < 1e15 else None
 
 
 def _text(value: object) -> str:

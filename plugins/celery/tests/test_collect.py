@@ -1,0 +1,140 @@
+"""Queues at rest, put there by Celery itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from taskq_exporter.testing import Page, watch
+
+
+def of(page: Page, queue: str) -> dict[str, float]:
+    return {state: n for (state,), n in page.by("taskq_tasks", "state", queue=queue).items()}
+
+
+async def test_ready_is_summed_over_priority_steps(redis_url: str, project: Any) -> None:
+    for priority, n in {0: 1, 3: 2, 5: 3, 9: 4}.items():
+        project.send("ok", n=n, queue="emails", priority=priority)
+    project.send("ok", n=7)
+    async with watch({"adapter": "celery", "url": redis_url}) as watched:
+        page = await watched.page()
+    assert of(page, "emails") == {"ready": 10, "scheduled": 0, "retry": 0, "reserved": 0}
+    assert of(page, "celery")["ready"] == 7
+    assert page.by("taskq_tasks_by_priority", "priority", queue="emails") == {
+        ("0",): 1,
+        ("3",): 5,  # 5 goes to the largest step that is not above it
+        ("6",): 0,
+        ("9",): 4,
+    }
+    assert page.value("taskq_source_problems") == 0
+
+
+async def test_transport_options(redis_url: str, make_project: Callable[..., Any]) -> None:
+    options = {"global_keyprefix": "app*1:", "priority_steps": [0, 5], "sep": ":"}
+    project = make_project(redis_url, broker_transport_options=options)
+    make_project(redis_url).send("ok", n=9, queue="of-another-application")
+    project.send("ok", n=2, queue="emails", priority=0)
+    project.send("ok", n=3, queue="emails", priority=7)
+    async with watch({"adapter": "celery", "url": redis_url, **options}) as watched:
+        page = await watched.page()
+    assert page.by("taskq_tasks", "queue", state="ready") == {("emails",): 5}
+    assert page.by("taskq_tasks_by_priority", "priority") == {("0",): 2, ("5",): 3}
+
+
+async def test_an_empty_queue_stays_at_zero(redis_url: str, project: Any) -> None:
+    project.send("ok", n=3, queue="emails")
+    project.declare("never-used")
+    async with watch({"adapter": "celery", "url": redis_url}) as watched:
+        page = await watched.page()
+        assert page.by("taskq_tasks", "queue", state="ready") == {("emails",): 3, ("never-used",): 0}
+        with redis.Redis.from_url(redis_url) as client:
+            client.delete("emails")  # what a worker leaves of an empty queue
+        page = await watched.page()
+    assert page.by("taskq_tasks", "queue", state="ready") == {("emails",): 0, ("never-used",): 0}
+
+
+async def test_expected_and_excluded_queues(redis_url: str, project: Any) -> None:
+    project.send("ok", n=3, queue="tmp.1")
+    queues = {"expected": ["emails"], "exclude": ["tmp.*"]}
+    async with watch({"adapter": "celery", "url": redis_url, "queues": queues}) as watched:
+        page = await watched.page()
+    assert page.by("taskq_tasks", "queue", state="ready") == {("emails",): 0}
+
+
+async def test_each_database_is_a_source(redis_url: str, make_project: Callable[..., Any]) -> None:
+    base = redis_url.rsplit("/", 1)[0]
+    make_project(f"{base}/3").send("ok", n=2)
+    async with watch({"adapter": "celery", "url": redis_url, "databases": [3]}) as watched:
+        page = await watched.page()
+    assert page.value("taskq_tasks", source="kit/3", queue="celery", state="ready") == 2
+
+
+async def test_what_a_dead_worker_holds(redis_url: str, project: Any) -> None:
+    """Prefetched, delayed and tried-again messages lie together in one hash; bodies of any size do not matter."""
+    project.send("slow", 60, n=2)
+    worker = project.worker("-c", "2", "--prefetch-multiplier", "100", queues="celery,emails").ready()
+    project.send("ok", n=3, countdown=3600)
+    project.send("ok", n=4, queue="emails")
+    project.send("ok", "x" * 300_000, queue="emails")
+    project.send("retry", 3600.0, queue="other")
+    other = project.worker("-P", "threads", "-c", "1", name="w2@host", queues="other").ready()
+    with redis.Redis.from_url(redis_url) as client:
+        async with asyncio.timeout(20):
+            # Two slow ones run and are acknowledged; all the others are held.
+            while client.hlen("unacked") < 9 or client.llen("emails"):
+                await asyncio.sleep(0.05)
+        worker.kill()
+        other.kill()
+        async with watch({"adapter": "celery", "url": redis_url}) as watched:
+            page = await watched.page()
+        assert of(page, "celery") == {"ready": 0, "scheduled": 3, "retry": 0, "reserved": 0}
+        assert of(page, "emails") == {"ready": 0, "scheduled": 0, "retry": 0, "reserved": 4}
+        assert of(page, "other") == {"ready": 0, "scheduled": 0, "retry": 1, "reserved": 0}
+        assert of(page, "")["reserved"] == 1  # the large one was not fetched to see whose it is
+        assert page.value("taskq_tasks_capped", queue="emails", state="reserved") == 1
+        age = page.value("taskq_celery_unacked_oldest_age_seconds")
+        assert age is not None
+        assert 0 < age < 60
+
+
+async def test_a_key_of_another_type_is_a_problem_of_that_queue(redis_url: str, project: Any) -> None:
+    project.send("ok")
+    project.declare("broken")
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("broken", "1")
+    async with watch({"adapter": "celery", "url": redis_url}) as watched:
+        page = await watched.page()
+    assert page.value("taskq_source_up") == 1
+    assert page.value("taskq_source_problems") == 1
+    assert page.value("taskq_tasks", queue="celery", state="ready") == 1
+    assert page.by("taskq_tasks_by_priority", "queue") == {("celery",): 1}
+
+
+async def test_another_broker_says_so() -> None:
+    async with watch({"adapter": "celery", "url": "amqp://guest:hunter2@localhost//"}) as watched:
+        page = await watched.page()
+        assert page.value("taskq_source_up") == 0
+        assert page.value("taskq_source_errors_total", reason="unsupported") == 1
+        assert "amqp" in str(watched.runner.error)
+        assert "hunter2" not in str(watched.runner.error)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"priority_steps": []}, "at least 1"),
+        ({"heartbeat_timeout": "soon"}, "not a duration"),
+        ({"database": -1}, "greater than or equal to 0"),
+        ({"databse": 1}, "databse"),
+    ],
+)
+def test_wrong_options(option: dict[str, Any], message: str) -> None:
+    from pydantic import ValidationError
+    from taskq_exporter_celery.options import CeleryOptions
+
+    with pytest.raises(ValidationError, match=message):
+        CeleryOptions.model_validate(option)
