@@ -136,21 +136,21 @@ class ContainerServer(Server):
 
     def start(self) -> None:
         """Start the container again."""
-        self._container.get_wrappedcontainer().start()
+        self._container.get_wrapped_container().start()
         self._wait(self._ready)
 
     def stop(self) -> None:
         """Stop the container."""
         self.thaw()
-        self._container.get_wrappedcontainer().stop(timeout=10)
+        self._container.get_wrapped_container().stop(timeout=10)
 
     def freeze(self) -> None:
         """Pause the container."""
-        self._container.get_wrappedcontainer().pause()
+        self._container.get_wrapped_container().pause()
 
     def thaw(self) -> None:
         """Unpause the container."""
-        wrapped = self._container.get_wrappedcontainer()
+        wrapped = self._container.get_wrapped_container()
         wrapped.reload()
         if wrapped.status == "paused":
             wrapped.unpause()
@@ -211,7 +211,7 @@ def start_container(image: str, ports: dict[int, int], command: list[str], envir
         return None
     container: Any = DockerContainer(image).with_command(command)
     for inside, outside in ports.items():
-        container = container.with_bind_ports(inside, ("127.0.0.1", outside))
+        container.ports[inside] = ("127.0.0.1", outside)  # with_bind_ports would publish on every interface
     for key, value in environment.items():
         container = container.with_env(key, value)
     return container.start()
