@@ -25,10 +25,10 @@ demo: install
 	$(BIN)/taskq-exporter demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not full" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not full" $(ARGS)
 
 test-all: install
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

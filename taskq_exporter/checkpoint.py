@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +30,7 @@ class Checkpoint:
 
     ledger: LedgerView
     names: Mapping[str, Any]
+    scrapers: Mapping[str, float] = field(default_factory=dict)  # what each was shown
 
 
 class StateDir:
@@ -69,7 +70,7 @@ class StateDir:
                 raise CheckpointError(self._set_aside(file, f"has format {state['format']!r}, not {FORMAT}"))
             if state["fingerprint"] != fingerprint:
                 raise CheckpointError(self._set_aside(file, "counts something else: the source was changed"))
-            return Checkpoint(_load_ledger(state), state["names"])
+            return Checkpoint(_load_ledger(state), state["names"], state["scrapers"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(self._set_aside(file, "is damaged")) from None
 
@@ -92,7 +93,9 @@ class StateDir:
             "since": view.since,
             "counters": view.counters,
             "histograms": view.histograms,
+            "newest": view.newest,
             "names": checkpoint.names,
+            "scrapers": checkpoint.scrapers,
         }
         text = json.dumps(state, separators=(",", ":"))[:-1] + f',"cursor":{view.cursor}}}'
         digest = hashlib.blake2b(text.encode()).digest()
@@ -124,6 +127,7 @@ def _load_ledger(state: Mapping[str, Any]) -> LedgerView:
             n: [(tuple(k), tuple(map(int, counts)), float(total), float(born)) for k, counts, total, born in cells]
             for n, cells in state["histograms"].items()
         },
+        float(state["newest"]),
         state["since"],
         json.dumps(state["cursor"]),
     )

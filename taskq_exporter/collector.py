@@ -14,6 +14,7 @@ from taskq_exporter.api import Family, QueueStats, Reason, Snapshot, State, Work
 from taskq_exporter.ledger import LedgerView
 from taskq_exporter.names import Names
 from taskq_exporter.schema import CAPPED_LABELS, FAMILIES, OTHER, RUN_BOUNDS, WAIT_BOUNDS, WITH_WORKER
+from taskq_exporter.scrapers import EVERYTHING
 
 __all__ = ["Objective", "SnapshotCollector", "SourceReport", "Violation"]
 
@@ -40,6 +41,7 @@ class SourceReport:
     up: bool
     snapshot: Snapshot | None = None  # None: nothing could be read
     ledger: LedgerView = field(default_factory=LedgerView)
+    hold_back: float = EVERYTHING  # ledger series born after this (Unix seconds) stand at 0
     run_bounds: Sequence[float] = RUN_BOUNDS
     wait_bounds: Sequence[float] = WAIT_BOUNDS
     errors: Mapping[Reason, int] = field(default_factory=dict)
@@ -70,10 +72,8 @@ class Violation:
 class SnapshotCollector:
     """A prometheus_client collector over the reports of one page; `violations` is filled by collect()."""
 
-    def __init__(self, reports: Sequence[SourceReport], *, hold_back: float = math.inf) -> None:
-        """Ledger series born since `hold_back` (Unix seconds) stand at 0, so that a scraper sees the step from 0."""
+    def __init__(self, reports: Sequence[SourceReport]) -> None:
         self._reports = reports
-        self._hold_back = hold_back
         self._families = {**FAMILIES, **{n: f for r in reports for n, f in r.families.items()}}
         self._with_worker = any(report.with_worker for report in reports)
         self._annotations = sorted({key for report in reports for key in report.annotations})
@@ -136,7 +136,7 @@ class SnapshotCollector:
             keys = self._label_names(FAMILIES[name])
             metric = metrics[name]
             for labels, value, born in cells:
-                shown = 0 if born >= self._hold_back else value
+                shown = 0 if born > report.hold_back else value
                 # zip drops the worker where no source asked for it
                 metric.add_sample(name, dict(zip(keys, (report.name, *labels), strict=False)), shown)
 
@@ -150,7 +150,7 @@ class SnapshotCollector:
             les = [*map(floatToGoString, bounds), "+Inf"]
             for labels, counts, total, born in cells:
                 base = dict(zip(keys, (report.name, *labels), strict=False))
-                held = born >= self._hold_back
+                held = born > report.hold_back
                 cumulated = 0
                 for le, n in zip(les, counts, strict=True):
                     cumulated += 0 if held else n

@@ -12,6 +12,7 @@ import structlog
 from taskq_exporter.checkpoint import Checkpoint, CheckpointError, StateDir
 from taskq_exporter.collector import SourceReport, Violation
 from taskq_exporter.config import ConfiguredSource
+from taskq_exporter.ledger import LedgerView
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.selfmetrics import SelfMetrics
 
@@ -21,10 +22,6 @@ log = structlog.get_logger("taskq_exporter")
 
 #: Seconds between checkpoints where nobody scrapes.
 CHECKPOINT_EVERY = 15.0
-#: A series younger than this (seconds) stands at 0 on the first page of each scraper that shows it.
-HOLD_BACK = 300.0
-#: How many scrapers are remembered.
-MAX_SCRAPERS = 100
 
 
 class Exporter:
@@ -37,7 +34,6 @@ class Exporter:
         self._state = state
         self._clock = clock
         self._saving = asyncio.Lock()
-        self._scrapers: dict[str, float] = {}
         self._timer: asyncio.Task[None] | None = None
         self._violated: set[tuple[str, str]] = set()
 
@@ -61,24 +57,35 @@ class Exporter:
         if self._state is not None and self._timer is None:
             self._timer = asyncio.create_task(self._save_regularly())
 
-    async def gather(self, until: float = float("inf")) -> list[SourceReport]:
-        """A report of every source, at the latest at the loop's time `until`; what it counts is then on disk."""
+    async def gather(self, until: float = float("inf"), scraper: str | None = None) -> list[SourceReport]:
+        """A report of every source, at the latest at the loop's time `until`; what it counts is then on disk.
+
+        `scraper` names who the page is for, where it keeps what it reads; None is a person or a tool.
+        """
         runners = list(self.runners.values())
-        if not runners:
-            return []
         now = asyncio.get_running_loop().time()
         # a collect's own timeout ends it first: its reason is then known, and counted once
         reports = await asyncio.gather(*(r.collect(min(until, now + r.source.timeout + 0.25)) for r in runners))
-        await self.save()
-        return [replace(report, ledger=r.frozen) for report, r in zip(reports, runners, strict=True)]
+        async with self._saving:
+            held = [await self._save(runner, scraper) for runner in runners]
+        return [replace(r, ledger=view, hold_back=h) for r, (view, h) in zip(reports, held, strict=True)]
 
     async def save(self) -> None:
-        """Take every ledger as it is now for the pages; with state.dir only what a checkpoint then holds."""
+        """Write every source's checkpoint."""
         async with self._saving:
             for runner in list(self.runners.values()):
-                checkpoint = runner.freeze(with_cursor=self._state is not None)
-                if self._state is None or await self._write(self._state, runner, checkpoint):
-                    runner.frozen = checkpoint.ledger
+                await self._save(runner, None)
+
+    async def _save(self, runner: SourceRunner, scraper: str | None) -> tuple[LedgerView, float]:
+        """What a page for `scraper` may show: the ledger as it is now; with state.dir, what is then on disk."""
+        before = runner.scrapers.dump()
+        hold_back = runner.scrapers.turn(scraper, runner.ledger.newest)
+        checkpoint = runner.freeze(with_cursor=self._state is not None)
+        if self._state is None or await self._write(self._state, runner, checkpoint):
+            runner.frozen = checkpoint.ledger
+        else:  # nothing new is shown
+            runner.scrapers.restore(before)
+        return runner.frozen, hold_back
 
     async def _write(self, state: StateDir, runner: SourceRunner, checkpoint: Checkpoint) -> bool:
         try:
@@ -98,21 +105,6 @@ class Exporter:
         while True:
             await asyncio.sleep(CHECKPOINT_EVERY)
             await self.save()
-
-    def hold_back(self, scraper: str | None) -> float:
-        """The Unix time since which a series is new to this scraper; in the far future for people and tools (None).
-
-        A counter that appears at 5 is no increase for Prometheus: on the first page that shows it, it must be 0.
-        Call it before gather(): what is born while the page is made must be new on the next page too.
-        """
-        if scraper is None:
-            return float("inf")
-        now = self._clock()
-        last = self._scrapers.pop(scraper, 0.0)
-        self._scrapers[scraper] = now
-        while len(self._scrapers) > MAX_SCRAPERS:
-            del self._scrapers[next(iter(self._scrapers))]
-        return max(last, now - HOLD_BACK)
 
     def note_violations(self, violations: Sequence[Violation]) -> None:
         """Count what the collector refused, and log each kind once."""

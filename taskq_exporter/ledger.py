@@ -44,6 +44,7 @@ class LedgerView:
 
     counters: dict[str, list[tuple[Labels, float, float]]] = field(default_factory=dict)  # labels, value, born
     histograms: dict[str, list[tuple[Labels, tuple[int, ...], float, float]]] = field(default_factory=dict)
+    newest: float = 0.0  # when the youngest of these was born
     since: float | None = None
     cursor: str = "null"  # JSON: the follower may change its cursor in place after this moment
 
@@ -81,6 +82,7 @@ class SourceLedger:
         self._series_ttl = series_ttl
         self._label_sets = label_sets
         self._now = clock()  # time of the last freeze: precise enough to expire by, and free
+        self._newest = 0.0
         self._pairs: dict[Pair, Pair | None] = {}  # as given -> as kept; None: filtered out
         self._zeroed: set[Pair] = set()
         self._counted: set[str] = set()
@@ -190,6 +192,11 @@ class SourceLedger:
 
     # --- what the core does with it
 
+    @property
+    def newest(self) -> float:
+        """When the youngest series was born (Unix seconds)."""
+        return self._newest
+
     def freeze(self, *, with_cursor: bool = True) -> LedgerView:
         """The ledger at this moment; also drops label sets that nothing touched for series_ttl.
 
@@ -204,13 +211,14 @@ class SourceLedger:
                 name: [(k, tuple(h.counts), h.total, h.born) for k, h in cells.items()]
                 for name, cells in self._histograms.items()
             },
+            self._newest,
             self.since,
             json.dumps(self.cursor) if with_cursor else "null",
         )
 
     def restore(self, view: LedgerView) -> None:
         """Continue from what a checkpoint held."""
-        self.since, self.cursor = view.since, json.loads(view.cursor)
+        self.since, self.cursor, self._newest = view.since, json.loads(view.cursor), view.newest
         for name, counters in view.counters.items():
             self._counters[name] = {k: Counter(value, born, self._now) for k, value, born in counters}
         for name, histograms in view.histograms.items():
@@ -280,7 +288,7 @@ class SourceLedger:
         cell = cells.get(labels)
         if cell is None:
             labels = self._room(cells, labels, name)
-            cell = cells.get(labels) or cells.setdefault(labels, Counter(0, self._clock(), self._now))
+            cell = cells.get(labels) or cells.setdefault(labels, Counter(0, self._birth(), self._now))
         cell.value += n
         cell.touched = self._now
 
@@ -289,7 +297,7 @@ class SourceLedger:
         cell = cells.get(labels)
         if cell is None:
             labels = self._room(cells, labels, name)
-            new = Histogram([0] * (len(bounds) + 1), 0.0, self._clock(), self._now)
+            new = Histogram([0] * (len(bounds) + 1), 0.0, self._birth(), self._now)
             cell = cells.get(labels) or cells.setdefault(labels, new)
         cell.touched = self._now
         return cell
@@ -305,6 +313,11 @@ class SourceLedger:
         for i, n in enumerate(counts):
             cell.counts[i] += n
         cell.total += max(total, 0.0)
+
+    def _birth(self) -> float:
+        """Now; later than every birth before, so that what a page showed and what came after it are told apart."""
+        self._newest = max(self._clock(), self._newest + 1e-6)
+        return self._newest
 
     def _room(self, cells: dict[Labels, Any], labels: Labels, name: str) -> Labels:
         """The labels themselves, or `_other` for each capped one where the family is full."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 
 from taskq_exporter.collector import SnapshotCollector, SourceReport
 from taskq_exporter.exporter import Exporter
@@ -18,10 +17,9 @@ async def render(
     form: Format = TEXT,
     *,
     gzip: bool = False,
-    hold_back: float = math.inf,
 ) -> bytes:
-    """Encode the reports and the exporter's own metrics in a thread; `hold_back` as SnapshotCollector takes it."""
-    collector = SnapshotCollector(reports, hold_back=hold_back)
+    """Encode the reports and the exporter's own metrics in a thread."""
+    collector = SnapshotCollector(reports)
     body = await asyncio.to_thread(encode, [collector, exporter.self_metrics], form, gzip)
     exporter.note_violations(collector.violations)
     return body

@@ -22,6 +22,7 @@ from taskq_exporter.config import ConfiguredSource, make_source
 from taskq_exporter.connection import Connection
 from taskq_exporter.ledger import LedgerView, SourceLedger
 from taskq_exporter.names import Names
+from taskq_exporter.scrapers import Scrapers
 from taskq_exporter.snapshots import merge, with_known_queues
 
 __all__ = ["SourceRunner"]
@@ -69,6 +70,7 @@ class SourceRunner:
             label_sets=config.label_sets(),
         )
         self.ledger.on_start_over = self._start_over
+        self.scrapers = Scrapers(clock)
         self.started_over = False  # the checkpoint on disk no longer fits
         self.tried = False  # whether a collect has ended, well or badly
         self.error: AdapterError | None = None  # of the last collect, or None where it succeeded
@@ -169,6 +171,7 @@ class SourceRunner:
         if checkpoint is not None:
             self.names.restore(checkpoint.names)
             self.ledger.restore(checkpoint.ledger)
+            self.scrapers.restore(checkpoint.scrapers)
             self.frozen = self.ledger.freeze()
         if self.adapter.has("follow"):
             self._follower = asyncio.create_task(self._follow())
@@ -217,7 +220,7 @@ class SourceRunner:
     def freeze(self, *, with_cursor: bool) -> Checkpoint:
         """The ledger and the names at this moment."""
         self.names.expire()
-        return Checkpoint(self.ledger.freeze(with_cursor=with_cursor), self.names.dump())
+        return Checkpoint(self.ledger.freeze(with_cursor=with_cursor), self.names.dump(), self.scrapers.dump())
 
     def _report(self, snapshot: Snapshot | None) -> SourceReport:
         config = self.configured.config

@@ -59,9 +59,8 @@ async def _metrics(request: web.Request) -> web.Response:
     gzip = wants_gzip(request.headers.get("Accept-Encoding"))
     # only a Prometheus sends the header; it alone needs to see a new series at 0 first
     scraper = f"{request.remote} {request.headers.get('User-Agent', '')}" if timeout else None
-    hold_back = exporter.hold_back(scraper)
-    reports = await exporter.gather(scrape_deadline(timeout, arrived))
-    body = await render(exporter, reports, form, gzip=gzip, hold_back=hold_back)
+    reports = await exporter.gather(scrape_deadline(timeout, arrived), scraper)
+    body = await render(exporter, reports, form, gzip=gzip)
     headers = {"Content-Type": form.content_type, "Vary": "Accept, Accept-Encoding"}
     if gzip:
         headers["Content-Encoding"] = "gzip"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -65,25 +65,23 @@ def with_known_queues(snapshot: Snapshot, known: Sequence[str], wanted: NameFilt
     Where a part could not be read, a state that no queue reports is not known, and so is not 0.
     """
     able = {(c.family, c.state) for c in snapshot.capabilities if c.able}
-    seen = {q.name: q for q in snapshot.queues}
-    names = [*seen, *(n for n in dict.fromkeys((*wanted.expected, *known)) if n not in seen and wanted.wants(n))]
+    seen = {queue.name for queue in snapshot.queues}
+    gone = (n for n in dict.fromkeys((*wanted.expected, *known)) if n not in seen and wanted.wants(n))
 
-    def states(family: str, of: Mapping[str, Mapping[State, Any]]) -> list[State]:
-        told = {state for per_queue in of.values() for state in per_queue}
+    def states(family: str, told: Iterable[State]) -> list[State]:
+        told = set(told)
         return [s for s in State if (family, s) in able and (s in told or not snapshot.problems)]
 
-    tasks = states("taskq_tasks", {n: q.tasks for n, q in seen.items()})
-    ages = states("taskq_oldest_task_age_seconds", {n: q.oldest_age for n, q in seen.items()})
-    filled = []
-    for name in names:
-        queue = seen.get(name) or QueueStats(name=name)
-        if name not in seen or len(queue.tasks) < len(tasks) or len(queue.oldest_age) < len(ages):
-            queue = replace(
-                queue,
-                tasks={**dict.fromkeys(tasks, 0), **queue.tasks},
-                oldest_age={**dict.fromkeys(ages, 0.0), **queue.oldest_age},
-            )
-        filled.append(queue)
+    tasks = states("taskq_tasks", (s for q in snapshot.queues for s in q.tasks))
+    ages = states("taskq_oldest_task_age_seconds", (s for q in snapshot.queues for s in q.oldest_age))
+    filled = [
+        replace(
+            queue,
+            tasks={**dict.fromkeys(tasks, 0), **queue.tasks},
+            oldest_age={**dict.fromkeys(ages, 0.0), **queue.oldest_age},
+        )
+        for queue in (*snapshot.queues, *(QueueStats(name=name) for name in gone))
+    ]
     return replace(snapshot, queues=filled)
 
 

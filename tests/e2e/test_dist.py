@@ -17,8 +17,6 @@ from celery import Celery
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["taskq_exporter", *sorted(path.parent.name for path in ROOT.glob("plugins/*/taskq_exporter_*/__init__.py"))]
 
-pytestmark = pytest.mark.xdist_group("dist")
-
 
 def run(*command: str | Path, cwd: Path) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON", "CELERY", "REDIS"))}

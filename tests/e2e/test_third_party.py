@@ -68,13 +68,11 @@ def test_the_adapter_is_small(project: Path) -> None:
     assert len((project / "test_worklist.py").read_text().splitlines()) <= 25
 
 
-@pytest.mark.xdist_group("third_party")
 def test_it_is_listed(bin_directory: Path, project: Path) -> None:
     listed = run(bin_directory / "python", "-m", "taskq_exporter", "adapters", cwd=project)
     assert re.search(r"^worklist +taskq-exporter-worklist 1\.0\.0$", listed, re.M), listed
 
 
-@pytest.mark.xdist_group("third_party")
 def test_it_passes_the_kit(bin_directory: Path, project: Path) -> None:
     said = run(bin_directory / "python", "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", cwd=project)
     passed = re.search(r"(\d+) passed", said)
@@ -82,7 +80,6 @@ def test_it_passes_the_kit(bin_directory: Path, project: Path) -> None:
     assert int(passed[1]) >= 12, said
 
 
-@pytest.mark.xdist_group("third_party")
 def test_its_types_and_style(project: Path) -> None:
     """The example is what an author would be proud of."""
     tool = (sys.executable, "-m")

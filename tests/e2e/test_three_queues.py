@@ -25,7 +25,6 @@ HERE = Path(__file__).parent
 pytestmark = [
     pytest.mark.py312,
     pytest.mark.skipif(sys.version_info < (3, 12), reason="Django 6 needs Python 3.12"),
-    pytest.mark.xdist_group("three-queues"),
 ]
 
 

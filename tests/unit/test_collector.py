@@ -230,7 +230,7 @@ def test_a_series_born_after_a_scrapers_last_page_stands_at_zero() -> None:
         },
         histograms={"taskq_task_wait_duration_seconds": [(("q",), (1, *[0] * 14), 2.0, 200.0)]},
     )
-    got = series(report(Snapshot(), ledger=ledger), hold_back=150.0)
+    got = series(report(Snapshot(), ledger=ledger, hold_back=150.0))
     assert got[key("taskq_tasks_finished_total", queue="q", task="old", outcome="failed")] == 5
     assert got[key("taskq_tasks_finished_total", queue="q", task="new", outcome="failed")] == 0
     assert got[key("taskq_task_wait_duration_seconds_count", queue="q")] == 0

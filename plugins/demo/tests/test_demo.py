@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.skipif(os.name != "posix", reason="needs process groups")]
+pytestmark = [pytest.mark.skipif(os.name != "posix", reason="needs process groups")]
 
 DEMO = [sys.executable, "-m", "taskq_exporter", "demo"]
 SOURCES = {"shop": "celery", "billing": "postgres"} | (
