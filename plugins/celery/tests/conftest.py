@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import kombu.pools
 import pytest
 from celery import Celery
 from kombu import Queue
@@ -90,8 +91,8 @@ class Project:
     def close(self) -> None:
         for worker in self._workers:
             worker.kill()
-        self.app.pool.force_close_all()
         self.app.close()
+        kombu.pools.reset()  # they belong to the URL, and a closed one would be found again
 
 
 @pytest.fixture(scope="session")

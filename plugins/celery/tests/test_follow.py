@@ -276,7 +276,6 @@ async def test_broker_restarted_in_the_middle(redis_own: Server, make_project: C
         assert page.total(FINISHED) == 3
         await asyncio.to_thread(redis_own.start)
         await watched.until(lambda p: p.value("taskq_source_up") == 1 and watched.runner.following, "up again")
-        project.app.pool.force_close_all()
         project.send("ok", n=2)
         page = await watched.until(lambda p: p.total(FINISHED) == 5, "counted on")
         assert outcomes(page) == {("ok", "succeeded"): 5}

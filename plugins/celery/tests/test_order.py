@@ -1,0 +1,306 @@
+"""Events in the orders that Celery 5.7 was seen to send them in, and in worse ones; the clock is simulated."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from taskq_exporter_celery.follower import GRACE, Follower
+from taskq_exporter_celery.options import CeleryOptions
+from taskq_exporter_celery.tasks import TTL, Tasks
+from taskq_exporter_celery.workers import Workers
+
+from taskq_exporter.api import Outcome, Snapshot, Source, State
+
+
+class Recorder:
+    """A ledger that keeps what it is told."""
+
+    run_bounds = wait_bounds = (1.0,)
+
+    def __init__(self) -> None:
+        self.cursor: Any = None
+        self.view: Callable[[], Snapshot] | None = None
+        self.totals: Counter[tuple[str, ...]] = Counter()
+        self.runs: list[float] = []
+        self.waits: list[float] = []
+        self.declared: set[str] = set()
+
+    def counts(self, *what: str) -> None:
+        self.declared |= set(what)
+
+    def ran(self, queue: str, task: str, outcome: str, seconds: float, worker: str = "") -> None:
+        self.totals["ran", queue, task, str(outcome)] += 1
+        self.runs.append(round(seconds, 3))
+
+    def waited(self, queue: str, seconds: float, task: str = "") -> None:
+        self.waits.append(round(seconds, 3))
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def record(*labels: Any, **_: Any) -> None:
+            if name in ("events", "workers_started", "workers_lost", "commands"):
+                self.totals[name,] += int(labels[0]) if labels else 1
+            elif name == "dropped":
+                self.totals[name, str(labels[0])] += int(labels[1]) if len(labels) > 1 else 1
+            elif name not in ("gap", "following"):
+                used = labels[:3] if name in ("finished", "exception") else labels[:2]
+                self.totals[(name, *map(str, used))] += 1
+
+        return record
+
+
+class World:
+    """A follower, its ledger and a clock."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = 1_000_000.0
+        self.ledger = Recorder()
+        source = Source(
+            name="test",
+            adapter="celery",
+            url=lambda: "",
+            options=CeleryOptions(**options),
+            worker_ttl=600,
+        )
+        self.follower = Follower(source, self.ledger, lambda: self.now)
+        self.follower.resume()
+
+    def send(self, *events: dict[str, Any]) -> None:
+        """Events of one message, a millisecond apart."""
+        for event in events:
+            self.now += 0.001
+            event.setdefault("timestamp", self.now)
+        body = base64.b64encode(json.dumps(events).encode()).decode()
+        message = {"body": body, "content-type": "application/json", "properties": {"body_encoding": "base64"}}
+        self.follower.feed([json.dumps(message).encode()])
+
+    def wait(self, seconds: float) -> Snapshot:
+        """Let time pass, in the steps in which the adapter looks at the clock."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(self.now + 0.5, until)
+            self.follower.sweep()
+        return self.follower()
+
+    def total(self, *key: str) -> int:
+        return sum(n for k, n in self.ledger.totals.items() if k[: len(key)] == key)
+
+    def running(self) -> dict[str, int]:
+        return {queue.name: queue.tasks[State.RUNNING] for queue in self.follower().queues}
+
+
+def sent(uuid: str = "u", retries: int = 0, **more: Any) -> dict[str, Any]:
+    fields = {"type": "task-sent", "hostname": "gen1@web", "uuid": uuid, "name": "t", "queue": "q"}
+    return {**fields, "retries": retries, "eta": None, **more}
+
+
+def received(uuid: str = "u", retries: int = 0, host: str = "w@h", **more: Any) -> dict[str, Any]:
+    return {"type": "task-received", "hostname": host, "uuid": uuid, "name": "t", "retries": retries, **more}
+
+
+def event(kind: str, uuid: str = "u", host: str = "w@h", **more: Any) -> dict[str, Any]:
+    return {"type": f"task-{kind}", "hostname": host, "uuid": uuid, **more}
+
+
+def heartbeat(host: str = "w@h", active: int = 0, **more: Any) -> dict[str, Any]:
+    return {"type": "worker-heartbeat", "hostname": host, "freq": 2.0, "active": active, "processed": 1, **more}
+
+
+@pytest.mark.parametrize("late", range(4))
+def test_task_sent_that_comes_late(late: int) -> None:
+    """The worker's events wait for it: the queue is right for all of them."""
+    world = World()
+    at = world.now
+    worker = [received(), event("started", timestamp=at + 0.25), event("succeeded", runtime=0.5)]
+    for message in [*worker[:late], sent(timestamp=at), *worker[late:]]:
+        world.send(message)
+    assert world.ledger.totals == {
+        ("enqueued", "q", "t"): 1,
+        ("received", "q", "t"): 1,
+        ("started", "q", "t"): 1,
+        ("finished", "q", "t", "succeeded"): 1,
+        ("ran", "q", "t", "succeeded"): 1,
+        ("events",): 4,
+    }
+    assert world.ledger.waits == [0.25]
+
+
+def test_task_sent_that_never_comes() -> None:
+    """After a grace the events count without a queue, and later ones do not wait."""
+    world = World()
+    world.send(received("a"), event("started", "a"))
+    assert world.total("received") == 0
+    world.wait(GRACE + 1)
+    assert world.total("started", "", "t") == 1
+    world.send(received("b"), event("started", "b"), event("succeeded", "b", runtime=1.0))
+    assert world.total("finished", "", "t", "succeeded") == 1
+    assert "enqueued" not in world.ledger.declared
+
+
+def test_a_task_without_task_sent_gets_the_only_queue_of_its_name() -> None:
+    world = World()
+    world.send(sent("a"), received("b"))
+    world.wait(GRACE + 1)
+    assert world.total("received", "q", "t") == 1
+    world.send(sent("c", queue="other"), received("d"))
+    world.wait(GRACE + 1)
+    assert world.total("received", "", "t") == 1, "it may be either"
+
+
+def test_events_seen_from_the_middle() -> None:
+    world = World()
+    world.send(event("succeeded", "a", runtime=2.0), event("failed", "b", exception="ValueError()"))
+    world.wait(GRACE + 1)
+    assert world.total("finished", "", "") == 2
+    assert world.ledger.runs == [2.0]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["retried0", "sent1", "received1", "started1"],
+        ["sent1", "received1", "retried0", "started1"],
+        ["received1", "started1", "sent1", "retried0"],
+        ["received1", "sent1", "started1", "retried0"],
+    ],
+)
+def test_a_retry(order: list[str]) -> None:
+    """The next try is told of before or after the end of this one."""
+    world = World()
+    told = {
+        "retried0": event("retried", exception="KeyError('x')"),
+        "sent1": sent(retries=1),
+        "received1": received(retries=1),
+        "started1": event("started"),
+    }
+    world.send(sent(), received(), event("started"))
+    world.send(*(told[name] for name in order))
+    assert world.running() == {"q": 1}
+    world.send(event("succeeded", runtime=0.25))
+    world.wait(GRACE + 1)
+    assert world.ledger.totals == {
+        ("enqueued", "q", "t"): 2,
+        ("received", "q", "t"): 2,
+        ("started", "q", "t"): 2,
+        ("retried", "q", "t"): 1,
+        ("exception", "q", "t", "KeyError"): 1,
+        ("finished", "q", "t", "succeeded"): 1,
+        ("ran", "q", "t", "retried"): 1,
+        ("ran", "q", "t", "succeeded"): 1,
+        ("events",): 8,
+    }
+    assert world.running() == {}
+    assert len(world.ledger.waits) == 2
+
+
+def test_a_hard_time_limit_fails_twice() -> None:
+    world = World()
+    failed = event("failed", exception="TimeLimitExceeded(1,)")
+    world.send(sent(), received(), event("started"), dict(failed), dict(failed))
+    assert world.total("finished") == world.total("ran") == world.total("exception") == 1
+
+
+def test_rejected_and_then_failed() -> None:
+    """acks_on_failure_or_timeout=False: the message is rejected before the failure is told."""
+    world = World()
+    world.send(sent(), received(), event("started"), event("rejected", requeue=False))
+    world.send(event("failed", exception="ValueError()"))
+    assert world.total("finished") == world.total("finished", "q", "t", "rejected") == 1
+    assert world.total("exception", "q", "t", "ValueError") == 1
+
+
+def test_delivered_again() -> None:
+    """By the visibility timeout: both workers run it; it ends for good once."""
+    world = World()
+    world.send(sent(), received(host="a@h"), event("started", host="a@h"))
+    world.send(received(host="b@h"), event("started", host="b@h"))
+    assert world.total("redelivered", "q", "t") == 1
+    world.send(event("succeeded", host="b@h", runtime=1.0))
+    assert world.running() == {"q": 1}
+    world.send(event("succeeded", host="a@h", runtime=2.0))
+    assert world.total("finished") == 1
+    assert world.ledger.runs == [1.0, 2.0]
+    assert world.running() == {}
+    assert len(world.ledger.waits) == 1
+
+
+def test_a_fixed_id_used_again() -> None:
+    world = World()
+    for _ in range(3):
+        world.send(sent("nightly"), received("nightly"), event("started", "nightly"))
+        world.send(event("succeeded", "nightly", runtime=1.0))
+    assert world.total("finished") == 3
+    assert world.total("redelivered") == 0
+
+
+def test_a_countdown_is_no_wait() -> None:
+    world = World()
+    world.send(sent(eta="1970-01-12T13:47:40+00:00"), received())  # 1,000,060
+    world.now = 1_000_060.25
+    world.send(event("started", timestamp=1_000_060.5))
+    assert world.ledger.waits == [0.5]
+
+
+def test_ignore_ends_by_the_workers_own_count() -> None:
+    world = World()
+    world.send(heartbeat())
+    world.send(sent(), received(), event("started"))
+    world.send(heartbeat(active=0))
+    assert world.running() == {"q": 1}, "its end may be on the way"
+    world.send(heartbeat(active=0))
+    assert world.running() == {}
+    assert world.total("finished") == 0
+
+
+def test_workers_that_fall_silent() -> None:
+    world = World(heartbeat_timeout=10)
+    world.send({**heartbeat("a@h"), "type": "worker-online"}, {**heartbeat("b@h"), "type": "worker-online"})
+    world.send(sent(), received(host="a@h"), event("started", host="a@h"), heartbeat("a@h", active=1))
+    world.wait(GRACE)
+    assert world.running() == {"q": 1}
+    for _ in range(6):
+        world.wait(2)
+        world.send(heartbeat("b@h"))
+    up = {w.name: w.up for w in world.follower().workers}
+    assert up == {"a@h": False, "b@h": True}
+    assert world.running() == {}
+    assert world.total("workers_lost") == 1
+    world.follower.resume()  # after a time without a connection
+    for _ in range(400):
+        world.wait(2)
+        world.send(heartbeat("b@h"))
+    assert [w.name for w in world.follower().workers] == ["b@h"]
+
+
+def test_clocks_that_differ_do_no_harm() -> None:
+    """A worker an hour ahead is alive, and its tasks run for as long as we saw them."""
+    world = World()
+    world.send(heartbeat(timestamp=world.now + 3600))
+    world.send(sent(), received(timestamp=world.now + 3600), event("started", timestamp=world.now + 3600))
+    world.send(heartbeat(active=1, timestamp=world.now + 3602))
+    view = world.wait(2)
+    assert view.workers[0].up
+    assert 1.9 < view.longest_runs[0].seconds < 2.5
+
+
+def test_the_table_is_bounded() -> None:
+    ledger = Recorder()
+    workers = Workers(ledger, timeout=60, ttl=600)
+    tasks = Tasks(ledger, workers, limit=1000, recent=100)
+    for i in range(1500):
+        tasks.sent(f"u{i}", "t", "q", 0, 1.0, now=float(i))
+        tasks.started(f"u{i}", "w@h", 1.0, now=float(i))
+    assert len(tasks) == 1000
+    assert ledger.totals["dropped", "overflow"] == 500
+    assert len(next(iter(workers)).runs) == 1000
+    for i in range(500, 1500):
+        tasks.ended(f"u{i}", Outcome.SUCCEEDED, "w@h", 2.0, 2.0)
+    assert len(tasks) == 0
+    assert sum(tasks.knows(f"u{i}") for i in range(1500)) <= 200
+    tasks.sent("old", "t", "q", 0, 1.0, now=0.0)
+    tasks.sweep(TTL + 1)
+    assert len(tasks) == 0
