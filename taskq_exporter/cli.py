@@ -221,6 +221,7 @@ async def _find(exporter: Exporter, adapters: Adapters) -> None:
 
 
 def _once(arguments: argparse.Namespace) -> int:
+    configure("error", arguments.log_format)  # what fails is said once, below the page
     return asyncio.run(_print_page(arguments))
 
 
@@ -232,6 +233,10 @@ async def _print_page(arguments: argparse.Namespace) -> int:
         reports = await exporter.gather()
         sys.stdout.buffer.write(await render(exporter, reports))
         sys.stdout.flush()
+        for runner in exporter.runners.values():
+            if runner.error is not None:
+                where, name, reason = runner.configured.where, runner.name, runner.error.reason.value
+                print(redact(f"{where or name}: source {name!r} is down: {reason}: {runner.error}"), file=sys.stderr)
     finally:
         await exporter.close()
     return 0 if all(report.up for report in reports) else 1

@@ -37,6 +37,7 @@ class ConfiguredSource:
     config: SourceConfig
     adapter: Adapter
     options: Options
+    where: str = ""  # FILE:LINE:COLUMN of its URL, for messages
 
     def fingerprint(self) -> str:
         """What its checkpoint counts; it changes when another server, adapter, option or label is counted."""
@@ -149,12 +150,15 @@ class _Reader:
         config = self._validate(SourceConfig, core, at)
         if adapter is None:
             return []
+        key = "url" if "url" in entry else "url_file"
+        position = self._document.position((*at, key))
+        where = f"{self._path}:{position.line}:{position.column}"
         expanded = []
         for suffix, options in self._expand(adapter.options, own, at):
             checked = self._validate(adapter.options, options, at)
             if isinstance(config, SourceConfig) and isinstance(checked, Options):
                 named = config.model_copy(update={"name": f"{config.name}{suffix}"})
-                expanded.append(ConfiguredSource(named, adapter, checked))
+                expanded.append(ConfiguredSource(named, adapter, checked, where))
         return expanded
 
     def _adapter(self, entry: dict[str, Any], at: Location) -> Adapter | None:

@@ -162,7 +162,8 @@ class SourceRunner:
             log.info("source is up", source=self.name, adapter=self.adapter.name)
         else:
             reason = self.error.reason.value if self.error else ""
-            log.warning("source is down", source=self.name, reason=reason, error=str(self.error))
+            where = self.configured.where or "the environment"
+            log.warning("source is down", source=self.name, reason=reason, error=str(self.error), configured=where)
 
     # --- the follower
 

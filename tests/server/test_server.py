@@ -269,6 +269,8 @@ def test_once_prints_a_page_and_fails_where_a_source_failed(tmp_path: Path) -> N
     assert result.returncode == 1
     assert 'taskq_source_up{source="shop"} 0.0' in result.stdout
     assert "hunter2" not in result.stdout + result.stderr
+    [message] = result.stderr.splitlines()
+    assert message.startswith(f"{tmp_path}/config.yaml:1:46: source 'shop' is down: connect: ")
     good = run("--config.check", "--config.file", str(config(tmp_path)))
     assert (good.returncode, "1 source" in good.stdout) == (0, True)
 

@@ -269,9 +269,10 @@ async def test_the_hook_follows_on_its_timer(project: Any, source_of: Any, redis
     assert ledger.declared == {"retried", "finished"}
 
 
-@pytest.mark.parametrize("tasks", [2_000, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
-async def test_four_workers(project: Any, source_of: Any, redis_url: str, recorder: Any, tasks: int) -> None:
+@pytest.mark.timeout(600)
+async def test_ten_thousand_tasks_and_four_workers(project: Any, source_of: Any, redis_url: str, recorder: Any) -> None:
     """To the unit, while it polls ten times a second, and equal to what the library and the streams say."""
+    tasks = 10_000
     ledger = recorder()
     source = source_of(redis_url, poll_interval=0.1)
     async with adapter.connect(source) as client, adapter.connect(source) as other:
