@@ -108,7 +108,7 @@ def redis_url(url: str) -> str:
     if parts.scheme in ("redis+socket", "socket"):
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         query["db"] = query.pop("virtual_host", "0").strip("/") or "0"
-        return parts._replace(scheme="unix", query=urlencode(query)).geturl()
+        return f"unix://{parts.netloc}{parts.path}?{urlencode(query)}"
     kind = parts.scheme or "unnamed"
     raise AdapterError(
         Reason.UNSUPPORTED, f"a broker of the kind {kind} is not supported: give a redis://, rediss:// or unix:// URL"

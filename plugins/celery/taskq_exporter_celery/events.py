@@ -14,7 +14,14 @@ from pydantic_core import from_json
 
 Event = dict[str, Any]
 
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+class _YamlLoader(yaml.SafeLoader):
+    """In Python: the loader in C crashes the process where YAML is nested deeply."""
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Leave merge keys, which then are an error: nested ones grow without bound."""
+
+
 _CALL = re.compile(r"([A-Za-z_]\w*)\(")
 #: Text of a traceback from its last frame on; the first line that is not indented names the exception.
 _RAISED = re.compile(r"^([A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)
@@ -35,7 +42,7 @@ def _json(data: bytes | str) -> Any:
 _PARSERS: dict[object, Callable[[bytes], Any]] = {
     "application/json": _json,
     "application/x-msgpack": lambda data: msgpack.unpackb(data, strict_map_key=False),
-    "application/x-yaml": lambda data: yaml.load(data, _SafeLoader),  # noqa: S506 - the safe loader in C
+    "application/x-yaml": lambda data: yaml.load(data, _YamlLoader),  # noqa: S506 - a safe loader
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import time
 from collections.abc import Mapping
 
 from redis.asyncio.connection import parse_url
@@ -23,13 +22,27 @@ LISTEN = 3.0
 
 async def detect(env: Mapping[str, str]) -> list[Detected]:
     """The broker of CELERY_BROKER_URL, and that of REDIS_URL where Celery declared queues in it."""
-    found = []
     broker, other = env.get("CELERY_BROKER_URL", ""), env.get("REDIS_URL", "")
-    if broker:
-        found.append(Detected(name="celery", url=broker))
-    if other and other != broker and await _has_queues(other):
-        found.append(Detected(name="celery-redis" if broker else "celery", url=other))
+    found = [Detected(name="celery", url=broker)] if broker else []
+    if not other or (broker and _database(other) == _database(broker)):
+        return found
+    try:
+        if await _has_queues(other):
+            found.append(Detected(name="celery-redis" if broker else "celery", url=other))
+    except AdapterError:
+        if not found:  # else the broker that was named must not be lost
+            raise
     return found
+
+
+def _database(url: str) -> object:
+    """Server and database of a URL, whoever logs in."""
+    try:
+        parsed = parse_url(redis_url(url))
+    except (AdapterError, ValueError):
+        return url
+    defaults = {"host": "localhost", "port": 6379, "db": 0, "path": None}
+    return [parsed.get(key, default) for key, default in defaults.items()]
 
 
 async def _has_queues(url: str) -> bool:
@@ -46,11 +59,13 @@ def grants(source: Source) -> str:
     Any list may be a queue, so LLEN is allowed on all; nothing that shows a message is, but in `unacked`.
     """
     options: CeleryOptions = source.options
-    try:
-        database = int(parse_url(redis_url(source.url())).get("db") or 0)
-    except (AdapterError, ValueError):
-        database = 0
-    layout = Layout(options, database if options.database is None else options.database)
+    database = options.database
+    if database is None:
+        try:
+            database = int(parse_url(redis_url(source.url())).get("db") or 0)
+        except (AdapterError, ValueError):
+            database = 0  # a URL that is wrong or cannot be read yet
+    layout = Layout(options, database)
     prefix = escape_glob(options.global_keyprefix)
     words = [
         "resetkeys",
@@ -104,7 +119,7 @@ async def _queues(source: Source, broker: Broker) -> list[Finding]:
 
 async def _oldest(source: Source, broker: Broker) -> list[Finding]:
     oldest = await broker.redis.command("ZRANGE", broker.layout.unacked_index, 0, 0, "WITHSCORES")
-    if not oldest or time.time() - float(oldest[1]) < source.options.visibility_timeout:
+    if not oldest or await broker.redis.time() - float(oldest[1]) < source.options.visibility_timeout:
         return []
     text = "a message is unacknowledged for longer than the visibility timeout: it is delivered twice"
     return [Finding(level="problem", text=text, advice="raise visibility_timeout above the longest ETA and task")]

@@ -26,7 +26,8 @@ class Worker:
 
     def __init__(self, log: Path, env: dict[str, str], arguments: list[str]) -> None:
         self._log = log
-        command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "celery_project", "worker", *arguments]
+        python = os.environ.get("TASKQ_TEST_CELERY_PYTHON", sys.executable)  # with another version of Celery
+        command = [python, "-W", "ignore", "-m", "celery", "-A", "celery_project", "worker", *arguments]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command, env=env, cwd=HERE, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True

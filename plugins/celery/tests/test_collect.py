@@ -57,6 +57,17 @@ async def test_an_empty_queue_stays_at_zero(redis_url: str, project: Any) -> Non
     assert page.by("taskq_tasks", "queue", state="ready") == {("emails",): 0, ("never-used",): 0}
 
 
+async def test_a_new_queue_is_read_at_once(redis_url: str, project: Any) -> None:
+    """Its task-sent tells of it, long before the next search: 0 would be wrong."""
+    async with watch({"adapter": "celery", "url": redis_url}, follow=True) as watched:
+        await watched.following()
+        await watched.page()
+        project.send("ok", n=3, queue="new")
+        page = await watched.until(lambda p: p.total("taskq_tasks_enqueued_total") == 3, "the events have come")
+        page = await watched.page()
+        assert page.value("taskq_tasks", queue="new", state="ready") == 3
+
+
 async def test_expected_and_excluded_queues(redis_url: str, project: Any) -> None:
     project.send("ok", n=3, queue="tmp.1")
     queues = {"expected": ["emails"], "exclude": ["tmp.*"]}

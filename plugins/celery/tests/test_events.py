@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import pickle
 import time
 from typing import Any
 
-import kombu.serialization
 import pytest
 import redis
 from taskq_exporter_celery.events import UndecodableError, decode, exception_name
@@ -58,8 +58,12 @@ HOSTILE = {
     "deep": b"[" * 100_000,
     "deep body": envelope(b"[" * 100_000),
     "no base64": json.dumps({"body": "ä", "content-type": "application/json", "properties": {}}).encode(),
-    "pickle": envelope(kombu.serialization.dumps(Bomb(), "pickle")[2], "application/x-python-serialize"),
+    "pickle": envelope(pickle.dumps(Bomb()), "application/x-python-serialize"),
     "yaml object": envelope(b"!!python/object/apply:os.system [exit 1]", "application/x-yaml"),
+    "yaml deep": envelope(b"[" * 100_000, "application/x-yaml"),
+    "yaml deep blocks": envelope(b"- " * 100_000, "application/x-yaml"),
+    "yaml merges": envelope(b"a: &a {x: 1}\nb: {<<: [*a, *a]}", "application/x-yaml"),
+    "msgpack deep": envelope(b"\x91" * 100_000, "application/x-msgpack"),
     "msgpack cut short": envelope(b"\x85\xa4type", "application/x-msgpack"),
     "no type": envelope(b"", "nonsense"),
 }

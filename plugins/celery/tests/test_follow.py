@@ -260,7 +260,7 @@ async def test_a_dropped_subscriber_subscribes_at_once(redis_url: str, project: 
         page = await watched.until(lambda p: p.value("taskq_source_follower_restarts_total") == 1, "restarted", 5)
         page = await watched.until(lambda p: p.total(FINISHED) == 2, "the second has ended")
         assert outcomes(page) == {("ok", "succeeded"): 1, ("slow", "succeeded"): 1}
-        assert page.value("taskq_source_counting_since_timestamp_seconds") > since
+        assert since != page.value("taskq_source_counting_since_timestamp_seconds")
 
 
 async def test_broker_restarted_in_the_middle(redis_own: Server, make_project: Callable[..., Any]) -> None:

@@ -20,7 +20,8 @@ from taskq_exporter.api import Outcome, Snapshot, Source, State
 class Recorder:
     """A ledger that keeps what it is told."""
 
-    run_bounds = wait_bounds = (1.0,)
+    run_bounds: tuple[float, ...] = (1.0,)
+    wait_bounds: tuple[float, ...] = (1.0,)
 
     def __init__(self) -> None:
         self.cursor: Any = None
