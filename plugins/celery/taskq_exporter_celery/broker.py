@@ -19,8 +19,7 @@ from taskq_exporter_celery.unacked import Unacked
 if TYPE_CHECKING:
     from taskq_exporter_celery.follower import Follower
 
-#: Seconds between searches for queues, and between looks at the unacknowledged messages.
-FIND_QUEUES_EVERY = 30.0
+#: Seconds between looks at the unacknowledged messages.
 READ_UNACKED_EVERY = 3.0
 
 
@@ -37,13 +36,13 @@ _shared: WeakValueDictionary[tuple[str, str, str], Shared] = WeakValueDictionary
 class Broker:
     """What connect() gives to the other hooks."""
 
-    def __init__(self, redis: RedisClient, layout: Layout, shared: Shared) -> None:
+    def __init__(self, redis: RedisClient, layout: Layout, shared: Shared, find_queues_every: float) -> None:
         self.redis = redis
         self.layout = layout
         self.shared = shared
         self.bindings = Bindings()
         self.unacked = Unacked(redis, layout)
-        self.queue_search = Discovery(self._find_queues, FIND_QUEUES_EVERY)
+        self.queue_search = Discovery(self._find_queues, find_queues_every)
         self.unacked_reads = Discovery(self.unacked.refresh, READ_UNACKED_EVERY)
         self.commands_told = 0  # commands that a snapshot has counted
         self._background: AsyncExitStack | None = None
@@ -88,7 +87,7 @@ async def connect(source: Source) -> AsyncIterator[Broker]:
     shared = _shared.get(key) or _shared.setdefault(key, Shared())
     async with connect_redis(replace(source, url=lambda: url), database=source.options.database) as redis:
         database = redis.redis.connection_pool.connection_kwargs.get("db") or 0
-        broker = Broker(redis, Layout(source.options, int(database)), shared)
+        broker = Broker(redis, Layout(source.options, int(database)), shared, source.options.discovery_interval)
         try:
             yield broker
         finally:

@@ -28,3 +28,5 @@ class CeleryOptions(Options):
     event_exchange: Annotated[str, Field(min_length=1)] = "celeryev"
     #: A worker that is silent for longer is down. A worker with the solo pool is silent while it runs a task.
     heartbeat_timeout: Period = 60.0
+    #: Between searches of all keys for queues. Those that task-sent events name are known at once.
+    discovery_interval: Period = 60.0

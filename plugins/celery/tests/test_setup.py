@@ -98,6 +98,12 @@ def test_grants_are_no_more_than_needed(redis_url: str) -> None:
             assert client.execute_command("ACL", "DRYRUN", name, *command) != b"OK", command
 
 
+def test_the_readme_has_every_option() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    missing = [name for name in (*CeleryOptions.model_fields, *CeleryOptions.expands) if f"`{name}`" not in readme]
+    assert not missing
+
+
 async def test_diagnose_without_a_follower(redis_url: str, project: Any) -> None:
     source = make_source(redis_url)
     async with connect(source) as client:
