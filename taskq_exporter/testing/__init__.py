@@ -2,7 +2,9 @@
 
 import pytest
 
-pytest.register_assert_rewrite("taskq_exporter.testing.conformance", "taskq_exporter.testing.page")
+pytest.register_assert_rewrite(
+    *(f"taskq_exporter.testing.{module}" for module in ("checks", "conformance", "golden", "page"))
+)
 
 from .conformance import AdapterConformance  # noqa: E402 - after the line that makes its asserts explain
 from .page import Page  # noqa: E402

@@ -8,77 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
-import os
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pytest
 from pydantic import ValidationError
 
-from taskq_exporter.adapters import Adapter, Adapters
-from taskq_exporter.api import Finding, Reason, Snapshot, State
+from taskq_exporter.api import Finding, Reason, State
 from taskq_exporter.config import make_source
 from taskq_exporter.schema import FAMILIES
 from taskq_exporter.snapshots import undeclared
+from taskq_exporter.testing.checks import SLACK, Checks, open_files, scenario, settle, threads
 from taskq_exporter.testing.golden import check_golden
-from taskq_exporter.testing.page import Page, check_openmetrics, check_text, parse_series
-from taskq_exporter.testing.processes import Server, free_port
+from taskq_exporter.testing.page import check_openmetrics, check_text
+from taskq_exporter.testing.processes import free_port
 from taskq_exporter.testing.stores import store_of, with_credentials
-from taskq_exporter.testing.watch import Watch, watch
 from taskq_exporter.testing.world import World
 
 __all__ = ["AdapterConformance"]
 
-#: Seconds that a page may take beyond the source's timeout.
-SLACK = 1.0
 
-
-def scenario(check: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a check in an event loop of its own."""
-
-    @functools.wraps(check)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            asyncio.run(check(*args, **kwargs))
-        finally:
-            gc.collect()  # what is left unclosed warns here, and not in some later test
-
-    return run
-
-
-class AdapterConformance:
+class AdapterConformance(Checks):
     """What every adapter must do. A subclass names its `adapter` and has a fixture `world` that yields a World."""
-
-    adapter: ClassVar[str]
-    #: The whole page of the world before its work, without what differs from run to run; see check_golden.
-    golden: ClassVar[Path | None] = None
-    #: Seconds that one collect may take.
-    timeout: ClassVar[float] = 2.0
-    #: How many scrapes must leave everything as it is.
-    scrapes: ClassVar[int] = 100
-
-    @pytest.fixture
-    def world(self) -> World:
-        """The author's: a server with known tasks."""
-        raise NotImplementedError("give the test class a fixture `world` that returns a taskq_exporter.testing.World")
-
-    def watch(self, world: World, *, url: str = "", follow: bool = False) -> AbstractAsyncContextManager[Watch]:
-        """The world as the core watches it."""
-        source = {"adapter": self.adapter, "url": url or world.url, "timeout": self.timeout, **world.options}
-        return watch(source, follow=follow)
-
-    @property
-    def loaded(self) -> Adapter:
-        """The adapter as the core loads it."""
-        return Adapters().get(self.adapter)
 
     # --- the package
 
@@ -174,19 +127,19 @@ class AdapterConformance:
     @scenario
     async def test_no_growth(self, world: World) -> None:
         """Scrapes open no further sockets, files or threads, and closing leaves none."""
-        at_first = _open_files()
+        at_first = open_files()
         async with self.watch(world, follow=True) as watched:
             await watched.following()
             for _ in range(5):
                 await watched.page()
-            files, threads = _open_files(), _threads()
+            files, running = open_files(), threads()
             for _ in range(30):
                 await watched.page()
-            await _settle(lambda: _open_files() <= files and _threads() <= threads)
-            assert _open_files() <= files, "sockets or files grow with each collect"
-            assert _threads() <= threads, "threads grow with each collect"
-        await _settle(lambda: _open_files() <= at_first)
-        assert _open_files() <= at_first, "connect() leaves something open"
+            await settle(lambda: open_files() <= files and threads() <= running)
+            assert open_files() <= files, "sockets or files grow with each collect"
+            assert threads() <= running, "threads grow with each collect"
+        await settle(lambda: open_files() <= at_first)
+        assert open_files() <= at_first, "connect() leaves something open"
 
     @scenario
     async def test_deadline_already_past(self, world: World) -> None:
@@ -201,7 +154,7 @@ class AdapterConformance:
     @scenario
     async def test_cancellation(self, world: World) -> None:
         """A collect that is cancelled at any point ends at once and leaves nothing open."""
-        at_first, tasks = _open_files(), len(asyncio.all_tasks())
+        at_first, tasks = open_files(), len(asyncio.all_tasks())
         for steps in (1, 2, 3, 5, 8, 13, 21, 34, 55):
             async with self.watch(world) as watched:
                 page = asyncio.create_task(watched.page())
@@ -210,8 +163,8 @@ class AdapterConformance:
                 begun = time.perf_counter()
             assert time.perf_counter() - begun < SLACK, "a cancelled collect goes on"
             await page
-        await _settle(lambda: _open_files() <= at_first)
-        assert _open_files() <= at_first, "a cancelled collect leaves something open"
+        await settle(lambda: open_files() <= at_first)
+        assert open_files() <= at_first, "a cancelled collect leaves something open"
         assert len(asyncio.all_tasks()) <= tasks, "a cancelled collect leaves tasks"
 
     @scenario
@@ -325,68 +278,3 @@ class AdapterConformance:
             finally:
                 await asyncio.to_thread(server.start)
             await self.check_back(watched)
-
-    # --- their parts
-
-    async def collect(self, watched: Watch) -> Snapshot:
-        """What the adapter itself says, before the core adds and drops anything."""
-        source = make_source(watched.runner.configured)
-        async with self.loaded.connect(source) as client:
-            return await self.loaded.collect(source, client)
-
-    def server(self, world: World) -> Server:
-        """The server that this check may stop."""
-        if world.server is None:
-            pytest.skip("the world has no server= of its own")
-        return world.server
-
-    def check_up(self, watched: Watch, page: Page) -> None:
-        """The page has the whole source, and nothing went wrong for it."""
-        assert page.value("taskq_source_up") == 1, f"the source is down: {watched.runner.error}"
-        assert page.value("taskq_source_problems") == 0, "a part could not be read"
-        # not from the page: what is wrong with a page is counted when it is done
-        errors = dict(watched.runner.errors)
-        assert not errors, f"errors by reason: {errors}; see the log"
-
-    def check_counts(self, world: World, page: Page) -> None:
-        """The page has the world's tasks, exactly."""
-        expected = {(q, State(s).value): n for q, states in world.tasks.items() for s, n in states.items()}
-        seen = page.by("taskq_tasks", "queue", "state")
-        assert {k: n for k, n in seen.items() if n or k in expected} == expected
-        series = page.series()
-        for text, value in world.series.items():
-            name, labels = parse_series(text)
-            assert series.get((name, labels | {("source", "kit")})) == value, text
-
-    async def check_down(self, watched: Watch, reasons: set[Reason]) -> None:
-        """Twice, because the second collect meets a client that has just failed."""
-        for _ in range(2):
-            begun = time.perf_counter()
-            page = await watched.page()
-            took = time.perf_counter() - begun
-            assert took < self.timeout + SLACK, f"the page took {took:.1f} s"
-            assert page.value("taskq_source_up") == 0
-            assert not page.values("taskq_tasks"), "counts of a server that does not answer"
-            assert watched.runner.error is not None
-            assert watched.runner.error.reason in reasons, watched.runner.error
-
-    async def check_back(self, watched: Watch) -> None:
-        """The source, and its follower, are up again."""
-        await watched.until(lambda page: page.value("taskq_source_up") == 1, "the source is up again")
-        await watched.following()
-
-
-def _open_files() -> int:
-    return len(os.listdir("/dev/fd"))
-
-
-def _threads() -> int:
-    """Threads without asyncio's default executor, which grows up to its limit by itself."""
-    return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
-
-
-async def _settle(condition: Callable[[], bool]) -> None:
-    """Give what is closing in the background up to three seconds."""
-    until = time.monotonic() + 3
-    while not condition() and time.monotonic() < until:
-        await asyncio.sleep(0.02)

@@ -28,7 +28,7 @@ from taskq_exporter.api import (
     State,
     hookimpl,
 )
-from taskq_exporter.testing import AdapterConformance, Server, World, conformance, watch
+from taskq_exporter.testing import AdapterConformance, Server, World, checks, watch
 
 Hooks = dict[str, Callable[..., Any]]
 READY = Capability(family="taskq_tasks", state="ready")
@@ -74,7 +74,7 @@ class Kit(AdapterConformance):
 def kit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Hooks], Kit]:
     def make(hooks: Hooks) -> Kit:
         plugin = SimpleNamespace(**{name: hookimpl(function) for name, function in hooks.items()})
-        for module in (conformance, watch_module()):
+        for module in (checks, watch_module()):
             monkeypatch.setattr(module, "Adapters", lambda: Adapters({"faulty": plugin}))
         return Kit()
 
