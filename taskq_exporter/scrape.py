@@ -226,16 +226,7 @@ class SourceRunner:
     def _report(self, snapshot: Snapshot | None) -> SourceReport:
         config = self.configured.config
         following = self.ledger.followed_at is not None
-        shown = snapshot
-        if shown is not None and following and self.ledger.view is not None:
-            try:
-                shown = merge(shown, self.ledger.view())
-            except Exception as failed:  # noqa: BLE001 - the view is the adapter's code, and must not fail the page
-                self.errors[self._expected(failed, "view").reason] += 1
-        if shown is not None:
-            queues = [queue for queue in shown.queues if self.source.queues.wants(queue.name)]
-            shown = replace(shown, queues=queues)
-            shown = with_known_queues(shown, self.names.known("queue"), self.source.queues)
+        shown = self._shown(snapshot) if snapshot is not None else None
         lag = None
         if following and self.ledger.lag is not None:
             lag = self.ledger.lag + max(self._clock() - (self.ledger.followed_at or 0), 0.0)
@@ -263,6 +254,22 @@ class SourceRunner:
             with_worker="worker" in config.task_labels,
             families=self.adapter.families,
         )
+
+    def _shown(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot as the page has it: with what the follower sees, and with queues that are known to be empty."""
+        wants = self.source.queues.wants
+        known = [*self.source.queues.expected, *filter(wants, self.names.known("queue"))]
+        parts = [snapshot]
+        if self.following and self.ledger.view is not None:
+            try:
+                parts.append(self.ledger.view())
+            except Exception as failed:  # noqa: BLE001 - the view is the adapter's code, and must not fail the page
+                self.errors[self._expected(failed, "view").reason] += 1
+        for i, part in enumerate(parts):
+            queues = [queue for queue in part.queues if wants(queue.name)]
+            known += (queue.name for queue in queues)
+            parts[i] = with_known_queues(replace(part, queues=queues), known)
+        return merge(*parts) if len(parts) > 1 else parts[0]
 
     async def close(self) -> None:
         """End follower and collect, and leave their clients."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from taskq_exporter.api import Capability, NameFilter, QueueStats, SchedulerStats, Snapshot, State, WorkerStats
+from taskq_exporter.api import Capability, QueueStats, SchedulerStats, Snapshot, State, WorkerStats
 
 __all__ = ["merge", "undeclared", "with_known_queues"]
 
@@ -59,14 +59,13 @@ def _overlay(base: _Record, view: _Record) -> _Record:
     return replace(base, **changes)
 
 
-def with_known_queues(snapshot: Snapshot, known: Sequence[str], wanted: NameFilter) -> Snapshot:
+def with_known_queues(snapshot: Snapshot, known: Iterable[str]) -> Snapshot:
     """Add at 0 what the backend deleted because it is empty: states that this source can tell, of queues once seen.
 
-    Where a part could not be read, a state that no queue reports is not known, and so is not 0.
+    Where a part could not be read, what a queue does not tell is not known, and so is not 0.
     """
     able = {(c.family, c.state) for c in snapshot.capabilities if c.able}
     seen = {queue.name for queue in snapshot.queues}
-    gone = (n for n in dict.fromkeys((*wanted.expected, *known)) if n not in seen and wanted.wants(n))
 
     def states(family: str, told: Iterable[State]) -> list[State]:
         told = set(told)
@@ -74,15 +73,18 @@ def with_known_queues(snapshot: Snapshot, known: Sequence[str], wanted: NameFilt
 
     tasks = states("taskq_tasks", (s for q in snapshot.queues for s in q.tasks))
     ages = states("taskq_oldest_task_age_seconds", (s for q in snapshot.queues for s in q.oldest_age))
-    filled = [
+    gone = (QueueStats(name=name) for name in dict.fromkeys(known) if name not in seen)
+    here = snapshot.queues if snapshot.problems else ()
+    empty = gone if snapshot.problems else (*snapshot.queues, *gone)
+    filled = (
         replace(
             queue,
             tasks={**dict.fromkeys(tasks, 0), **queue.tasks},
             oldest_age={**dict.fromkeys(ages, 0.0), **queue.oldest_age},
         )
-        for queue in (*snapshot.queues, *(QueueStats(name=name) for name in gone))
-    ]
-    return replace(snapshot, queues=filled)
+        for queue in empty
+    )
+    return replace(snapshot, queues=(*here, *filled))
 
 
 def undeclared(snapshot: Snapshot) -> list[Capability]:

@@ -14,7 +14,6 @@ from taskq_exporter.api import (
     DropReason,
     Family,
     LongestRun,
-    NameFilter,
     Outcome,
     Problem,
     QueueStats,
@@ -276,32 +275,34 @@ ABLE = [
 ]
 
 
-def test_a_queue_once_seen_and_an_expected_one_stand_at_zero() -> None:
+def test_a_queue_once_seen_stands_at_zero() -> None:
     filled = with_known_queues(
-        Snapshot(queues=[QueueStats(name="a", tasks={State.READY: 2})], capabilities=ABLE),
-        ["a", "gone", "tmp.x"],
-        NameFilter(exclude=("tmp.*",), expected=("new",)),
+        Snapshot(queues=[QueueStats(name="a", tasks={State.READY: 2})], capabilities=ABLE), ["a", "new", "gone", "gone"]
     )
-    assert {q.name: dict(q.tasks) for q in filled.queues} == {
-        "a": {State.READY: 2},
-        "new": {State.READY: 0},
-        "gone": {State.READY: 0},
-    }
+    assert [(q.name, dict(q.tasks)) for q in filled.queues] == [
+        ("a", {State.READY: 2}),
+        ("new", {State.READY: 0}),
+        ("gone", {State.READY: 0}),
+    ]
     assert filled.queues[2].oldest_age == {State.READY: 0.0}
 
 
 def test_what_could_not_be_read_is_not_zero() -> None:
     filled = with_known_queues(
         Snapshot(
-            queues=[QueueStats(name="a", oldest_age={State.READY: 1.0})],
+            queues=[QueueStats(name="a", oldest_age={State.READY: 1.0}), QueueStats(name="broken")],
             capabilities=ABLE,
             problems=[Problem(reason=Reason.PERMISSION, part="tasks")],
         ),
         ["gone"],
-        NameFilter(),
     )
-    assert [dict(q.tasks) for q in filled.queues] == [{}, {}]
-    assert dict(filled.queues[1].oldest_age) == {State.READY: 0.0}
+    assert [dict(q.tasks) for q in filled.queues] == [{}, {}, {}]
+    assert [dict(q.oldest_age) for q in filled.queues] == [{State.READY: 1.0}, {}, {State.READY: 0.0}]
+
+
+def test_duplicates_stay_for_the_collector_to_find() -> None:
+    twice = [QueueStats(name="a"), QueueStats(name="a")]
+    assert [q.name for q in with_known_queues(Snapshot(queues=twice), ["a"]).queues] == ["a", "a"]
 
 
 def test_the_followers_view_is_laid_over_the_collect() -> None:

@@ -5,13 +5,14 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import Clock, configured
 
-from taskq_exporter.api import AdapterError, Capability, Outcome, QueueStats, Reason, Snapshot, State
+from taskq_exporter.api import AdapterError, Capability, Outcome, Problem, QueueStats, Reason, Snapshot, State
 from taskq_exporter.checkpoint import StateDir
 from taskq_exporter.collector import SourceReport
 from taskq_exporter.exporter import Exporter
@@ -383,4 +384,33 @@ async def test_a_view_that_raises_is_a_bug_and_not_a_failed_page() -> None:
     report = await one(exporter)
     assert report.up
     assert report.errors[Reason.BUG] == 1
+    await exporter.close()
+
+
+async def test_queues_of_the_view_the_filter_and_the_expectation_meet_on_the_page() -> None:
+    async def follow(ledger: Any) -> None:
+        ledger.following()
+        running = Capability(family="taskq_tasks", state="running")
+        ledger.view = lambda: Snapshot(
+            queues=[
+                QueueStats(name="busy", tasks={State.RUNNING: 1}),
+                QueueStats(name="tmp.1", tasks={State.RUNNING: 1}),
+            ],
+            capabilities=(running,),
+        )
+        await asyncio.sleep(60)
+
+    async def collect() -> Snapshot:
+        return replace(snapshot(), problems=[Problem(reason=Reason.PROTOCOL, part="another")])
+
+    exporter = Exporter()
+    exporter.add(configured({"collect": collect, "follow": follow}, queues={"exclude": ["tmp.*"], "expected": ["new"]}))
+    await asyncio.sleep(0.01)
+    report = await one(exporter)
+    assert report.snapshot is not None
+    assert {q.name: dict(q.tasks) for q in report.snapshot.queues} == {
+        "q": {State.READY: 1, State.RUNNING: 0},
+        "new": {State.READY: 0, State.RUNNING: 0},
+        "busy": {State.RUNNING: 1},
+    }
     await exporter.close()
