@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager
 
 from taskq_exporter.api import Detected, Family, Finding, Ledger, Options, Snapshot, Source, hookimpl
 from taskq_exporter_celery import broker as brokers
+from taskq_exporter_celery import checks
 from taskq_exporter_celery import collect as collecting
-from taskq_exporter_celery import setup
 from taskq_exporter_celery.broker import Broker
 from taskq_exporter_celery.follower import Follower
 from taskq_exporter_celery.options import CeleryOptions
@@ -71,16 +71,16 @@ async def follow(source: Source, client: Broker, ledger: Ledger) -> None:
 @hookimpl
 async def detect(env: Mapping[str, str]) -> Iterable[Detected]:
     """Brokers that the environment names."""
-    return await setup.detect(env)
+    return await checks.detect(env)
 
 
 @hookimpl
 async def diagnose(source: Source, client: Broker) -> Iterable[Finding]:
     """What is missing on the application's side."""
-    return await setup.diagnose(source, client)
+    return await checks.diagnose(source, client)
 
 
 @hookimpl
 def grants(source: Source) -> str:
     """The ACL line of the source's user."""
-    return setup.grants(source)
+    return checks.grants(source)

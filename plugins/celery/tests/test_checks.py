@@ -10,8 +10,8 @@ import pytest
 import redis
 from taskq_exporter_celery.adapter import connect, diagnose, grants
 from taskq_exporter_celery.broker import redis_url as in_words_of_redis
+from taskq_exporter_celery.checks import detect
 from taskq_exporter_celery.options import CeleryOptions
-from taskq_exporter_celery.setup import detect
 
 from taskq_exporter.api import AdapterError, Reason, Source
 from taskq_exporter.testing import start_redis, watch
