@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from taskq_exporter.testing import Server
 from taskq_exporter.testing.prometheus import ExporterProcess, Prometheus
 
 StartPrometheus = Callable[[ExporterProcess], Prometheus]
@@ -23,18 +24,19 @@ def increase(prometheus: Prometheus, selector: str) -> float | None:
 
 
 def test_promql_returns_the_right_numbers(
-    redis_url: str,
+    redis_own: Server,
     jobs: Any,
     start_exporter: Callable[..., ExporterProcess],
     start_prometheus: StartPrometheus,
 ) -> None:
-    with Celery(broker=redis_url) as app:
+    # a server of its own: kombu's global pools remember what was declared at a URL, and a flush removes the binding
+    with Celery(broker=redis_own.url) as app:
         for queue, n in {"emails": 3, "images": 2}.items():
             for _ in range(n):
                 app.send_task("send", queue=queue)
     jobs.enqueue("bill", 5)
     gone = {"name": "gone", "adapter": "celery", "url": "redis://127.0.0.1:1/0"}
-    exporter = start_exporter({"name": "shop", "adapter": "celery", "url": redis_url}, jobs.source, gone)
+    exporter = start_exporter({"name": "shop", "adapter": "celery", "url": redis_own.url}, jobs.source, gone)
     prometheus = start_prometheus(exporter)
 
     (target,) = prometheus.targets()
