@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import inspect
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -26,6 +24,7 @@ from taskq_exporter.api import (
     Snapshot,
     Source,
 )
+from taskq_exporter.threads import in_thread
 
 __all__ = ["Adapter", "Adapters", "LoadError"]
 
@@ -115,28 +114,6 @@ class Adapter:
                     f"adapter {self.name!r}: family {family.name!r} is not a gauge or counter taskq_{self.name}_…"
                 )
         return {family.name: family for family in families}
-
-
-async def in_thread(function: Callable[[], Any]) -> Any:
-    """Run a blocking function in a daemon thread; a cancelled wait leaves the thread behind."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if not future.done():
-            future.set_exception(error) if error else future.set_result(result)
-
-    def run() -> None:
-        result, failed = None, None
-        try:
-            result = function()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            failed = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, failed)
-
-    threading.Thread(target=run, daemon=True, name="taskq-adapter").start()
-    return await future
 
 
 class Adapters:

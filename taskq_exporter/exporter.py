@@ -15,11 +15,14 @@ from taskq_exporter.config import ConfiguredSource
 from taskq_exporter.ledger import LedgerView
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.selfmetrics import SelfMetrics
+from taskq_exporter.threads import in_thread
 
 __all__ = ["Exporter"]
 
 log = structlog.get_logger("taskq_exporter")
 
+#: Seconds that a page waits for a checkpoint.
+WRITE_TIMEOUT = 1.0
 #: Seconds between checkpoints where nobody scrapes.
 CHECKPOINT_EVERY = 15.0
 
@@ -34,6 +37,7 @@ class Exporter:
         self._state = state
         self._clock = clock
         self._saving = asyncio.Lock()
+        self._writing: asyncio.Future[None] | None = None
         self._timer: asyncio.Task[None] | None = None
         self._violated: set[tuple[str, str]] = set()
 
@@ -78,28 +82,35 @@ class Exporter:
 
     async def _save(self, runner: SourceRunner, scraper: str | None) -> tuple[LedgerView, float]:
         """What a page for `scraper` may show: the ledger as it is now; with state.dir, what is then on disk."""
-        before = runner.scrapers.dump()
+        before = runner.scrapers.copy()
         hold_back = runner.scrapers.turn(scraper, runner.ledger.newest)
         checkpoint = runner.freeze(with_cursor=self._state is not None)
         if self._state is None or await self._write(self._state, runner, checkpoint):
             runner.frozen = checkpoint.ledger
         else:  # nothing new is shown
-            runner.scrapers.restore(before)
+            runner.scrapers = before
         return runner.frozen, hold_back
 
     async def _write(self, state: StateDir, runner: SourceRunner, checkpoint: Checkpoint) -> bool:
-        try:
-            if runner.started_over:
-                await asyncio.to_thread(state.set_aside, runner.name)
-                runner.started_over = False
-            await asyncio.to_thread(state.write, runner.name, runner.configured.fingerprint(), checkpoint)
-        except OSError as error:
-            if self.self_metrics.checkpoint_ok:
-                log.error("checkpoints cannot be written: counters stand still until they can", error=str(error))
-            self.self_metrics.checkpoint_ok = False
-            return False
-        self.self_metrics.checkpoint_ok = True
-        return True
+        """Whether the checkpoint is on disk, within WRITE_TIMEOUT; while one still hangs no other is begun."""
+        if self._writing is None or self._writing.done():
+            fingerprint, anew, runner.started_over = runner.configured.fingerprint(), runner.started_over, False
+
+            def write() -> None:
+                if anew:
+                    state.set_aside(runner.name)
+                state.write(runner.name, fingerprint, checkpoint)
+
+            self._writing = asyncio.ensure_future(in_thread(write))
+            await asyncio.wait({self._writing}, timeout=WRITE_TIMEOUT)
+        problem = "the disk does not answer"
+        if self._writing.done():
+            error = self._writing.exception()
+            problem = "" if error is None else str(error)
+        if problem and self.self_metrics.checkpoint_ok:
+            log.error("checkpoints cannot be written: counters stand still until they can", error=problem)
+        self.self_metrics.checkpoint_ok = not problem
+        return not problem
 
     async def _save_regularly(self) -> None:
         while True:

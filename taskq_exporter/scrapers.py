@@ -43,11 +43,17 @@ class Scrapers:
             del self._shown[next(iter(self._shown))]
         return last
 
+    def copy(self) -> Scrapers:
+        """As it is before a turn that may come to nothing."""
+        same = Scrapers(self._clock)
+        same._started, same._shown, same._restored = self._started, dict(self._shown), self._restored
+        return same
+
     def dump(self) -> dict[str, float]:
         """What a checkpoint keeps."""
         return dict(self._shown)
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Take over what `dump` returned, from a checkpoint or from before a page that could not be made."""
+        """Take over what `dump` returned."""
         self._shown = {str(scraper): float(born) for scraper, born in state.items()}
         self._restored = True

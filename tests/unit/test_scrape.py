@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fakes import Clock, configured
 
+from taskq_exporter import exporter as exporter_module
 from taskq_exporter.api import AdapterError, Capability, Outcome, Problem, QueueStats, Reason, Snapshot, State
 from taskq_exporter.checkpoint import StateDir
 from taskq_exporter.collector import SourceReport
@@ -323,6 +324,21 @@ async def test_a_page_never_shows_more_than_a_checkpoint_holds(tmp_path: Path, m
         assert shown(await one(exporter)) == 5
         assert exporter.self_metrics.checkpoint_ok is False
     assert shown(await one(exporter)) == 6
+    # hung
+    hang = threading.Event()
+    with monkeypatch.context() as m:
+        m.setattr(exporter_module, "WRITE_TIMEOUT", 0.05)
+        m.setattr(state, "write", lambda *_: hang.wait(10))
+        for _ in range(3):
+            begun = time.perf_counter()
+            assert shown(await one(exporter)) == 6
+            assert time.perf_counter() - begun < 1
+        assert exporter.self_metrics.checkpoint_ok is False
+    hang.set()
+    async with asyncio.timeout(5):
+        while not exporter.self_metrics.checkpoint_ok:
+            await asyncio.sleep(0.01)
+            await exporter.save()
     # killed: no close(), no last checkpoint
     ledger.finished("q", "t", Outcome.FAILED, n=100)
     state.close()
