@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 3
 DIST ?= dist
 
-.PHONY: install demo test test-all test-oldest lint format docs dist lock bench clean
+.PHONY: install demo test test-all test-oldest lint format docs dist lock clean
 
 install: $(STAMP)
 
