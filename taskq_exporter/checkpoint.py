@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from taskq_exporter.ledger import LedgerView
+from taskq_exporter.cells import LedgerView
+from taskq_exporter.schema import CAPPED_LABELS, FAMILIES, RUN_BOUNDS, WAIT_BOUNDS, WITH_WORKER
 
 __all__ = ["Checkpoint", "CheckpointError", "StateDir"]
 
@@ -52,8 +54,10 @@ class StateDir:
         """Let another exporter use it."""
         os.close(self._lock)
 
-    def read(self, source: str, fingerprint: str) -> Checkpoint | None:
-        """The checkpoint of a source, or None where there is none.
+    def read(
+        self, source: str, fingerprint: str, bounds: tuple[Sequence[float], Sequence[float]] = (RUN_BOUNDS, WAIT_BOUNDS)
+    ) -> Checkpoint | None:
+        """The checkpoint of a source, or None where there is none; `bounds` are those of its run and wait histograms.
 
         Raises CheckpointError where it does not fit: it stays as NAME.json.set-aside, and counting starts at 0.
         """
@@ -70,21 +74,16 @@ class StateDir:
                 raise CheckpointError(self._set_aside(file, f"has format {state['format']!r}, not {FORMAT}"))
             if state["fingerprint"] != fingerprint:
                 raise CheckpointError(self._set_aside(file, "counts something else: the source was changed"))
-            return Checkpoint(_load_ledger(state), state["names"], state["scrapers"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return _load(state, bounds)
+        except CheckpointError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever is odd about the file, the source starts without it
             raise CheckpointError(self._set_aside(file, "is damaged")) from None
 
-    def set_aside(self, source: str) -> None:
-        """Keep a source's checkpoint under another name, so that the next start does not take it."""
-        file = self._file(source)
-        if file.exists():
-            self._set_aside(file, "")
-        self._written.pop(source, None)
+    def write(self, source: str, fingerprint: str, checkpoint: Checkpoint, *, anew: bool = False) -> None:
+        """Replace a source's checkpoint atomically, synced; nothing is written where nothing changed.
 
-    def write(self, source: str, fingerprint: str, checkpoint: Checkpoint) -> None:
-        """Replace a source's checkpoint atomically and durably; nothing is written where nothing changed.
-
-        Raises OSError. It blocks: call it in a thread.
+        With `anew` the old one is set aside. Raises OSError. It blocks: call it in a thread, one at a time.
         """
         view = checkpoint.ledger
         state = {
@@ -102,6 +101,8 @@ class StateDir:
         if self._written.get(source) == digest:
             return
         file = self._file(source)
+        if anew and file.exists():
+            self._set_aside(file, "")
         new = file.with_suffix(".new")
         with new.open("w", encoding="utf-8") as out:
             out.write(text)
@@ -111,7 +112,10 @@ class StateDir:
         self._written[source] = digest
 
     def _file(self, source: str) -> Path:
-        return self._path / f"{quote(source, safe='')}.json"
+        name = quote(source, safe="")
+        if len(name) > 200:  # file systems take 255 bytes
+            name = f"{name[:150]}-{hashlib.blake2b(source.encode(), digest_size=16).hexdigest()}"
+        return self._path / f"{name}.json"
 
     def _set_aside(self, file: Path, why: str) -> str:
         aside = file.with_suffix(".json.set-aside")
@@ -120,14 +124,42 @@ class StateDir:
         return f"the checkpoint {file.name} {why}; it is kept as {aside.name}, and counting starts at 0, now"
 
 
-def _load_ledger(state: Mapping[str, Any]) -> LedgerView:
-    return LedgerView(
-        {n: [(tuple(k), float(v), float(born)) for k, v, born in cells] for n, cells in state["counters"].items()},
-        {
-            n: [(tuple(k), tuple(map(int, counts)), float(total), float(born)) for k, counts, total, born in cells]
-            for n, cells in state["histograms"].items()
-        },
-        float(state["newest"]),
-        state["since"],
-        json.dumps(state["cursor"]),
-    )
+def _load(state: Mapping[str, Any], bounds: tuple[Sequence[float], Sequence[float]]) -> Checkpoint:
+    """Raises any Exception where a value is not what write() writes."""
+    counters = {
+        name: [(_labels(name, labels), _amount(value), _amount(born)) for labels, value, born in cells]
+        for name, cells in state["counters"].items()
+    }
+    histograms = {
+        name: [
+            (_labels(name, labels), _buckets(name, counts, bounds), _amount(total), _amount(born))
+            for labels, counts, total, born in cells
+        ]
+        for name, cells in state["histograms"].items()
+    }
+    since = None if state["since"] is None else _amount(state["since"])
+    view = LedgerView(counters, histograms, _amount(state["newest"]), since, json.dumps(state["cursor"]))
+    names = {
+        label: {str(value): _amount(at) for value, at in state["names"][label].items()}
+        for label in state["names"]
+        if label in CAPPED_LABELS
+    }
+    return Checkpoint(view, names, {str(who): _amount(born) for who, born in state["scrapers"].items()})
+
+
+def _labels(name: str, labels: Sequence[Any]) -> tuple[str, ...]:
+    if len(labels) != len(FAMILIES[name].labels) + (name in WITH_WORKER) or not all(isinstance(x, str) for x in labels):
+        raise ValueError(name)
+    return tuple(labels)
+
+
+def _buckets(name: str, counts: Sequence[Any], bounds: tuple[Sequence[float], Sequence[float]]) -> tuple[int, ...]:
+    if len(counts) != len(bounds[0] if "_run_" in name else bounds[1]) + 1:
+        raise ValueError(name)
+    return tuple(int(_amount(n)) for n in counts)
+
+
+def _amount(value: Any) -> float:
+    if isinstance(value, bool) or not 0 <= value < math.inf:
+        raise ValueError(value)
+    return float(value)

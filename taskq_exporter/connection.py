@@ -7,10 +7,14 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from taskq_exporter.api import AdapterError, Reason
+
 __all__ = ["Connection"]
 
 #: Seconds that closing a client may take; a frozen server must not hold up the next try.
 CLOSE_TIMEOUT = 2.0
+#: How many clients that do not end when cancelled may be left behind.
+MAX_LEAVING = 8
 
 
 class Connection:
@@ -26,16 +30,17 @@ class Connection:
     async def client(self) -> Any:
         """The client, connecting where needed. Raises what connect() raises."""
         if self._ready is None:
+            if len(self._leaving) >= MAX_LEAVING:
+                raise AdapterError(Reason.TIMEOUT, "earlier connections still hang")
             self._ready = asyncio.get_running_loop().create_future()
             self._closing = asyncio.Event()
             self._owner = asyncio.create_task(self._hold(self._ready, self._closing))
+        ready = self._ready
         try:
-            return await asyncio.shield(self._ready)
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._ready = None
-            raise
+            return await asyncio.shield(ready)
+        finally:
+            if ready.done() and (ready.cancelled() or ready.exception()) and self._ready is ready:
+                self._ready = None  # the next one tries anew
 
     def abandon(self) -> None:
         """Leave the client in the background; the next client() connects anew."""
@@ -49,7 +54,7 @@ class Connection:
         """Leave the client, and wait until it is left, at most twice CLOSE_TIMEOUT."""
         self.abandon()
         if self._leaving:
-            await asyncio.wait(self._leaving)
+            await asyncio.wait(self._leaving, timeout=2 * CLOSE_TIMEOUT)
 
     async def _hold(self, ready: asyncio.Future[Any], closing: asyncio.Event) -> None:
         entering = asyncio.current_task()
@@ -77,4 +82,4 @@ async def _leave(owner: asyncio.Task[None], closing: asyncio.Event) -> None:
     _, pending = await asyncio.wait({owner}, timeout=CLOSE_TIMEOUT)
     for task in pending:
         task.cancel()
-        await asyncio.wait({task}, timeout=CLOSE_TIMEOUT)
+        await asyncio.wait({task})

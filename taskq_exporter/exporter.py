@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
-from taskq_exporter.checkpoint import Checkpoint, CheckpointError, StateDir
-from taskq_exporter.collector import SourceReport, Violation
+from taskq_exporter.api import Reason
+from taskq_exporter.cells import LedgerView
+from taskq_exporter.checkpoint import CheckpointError, StateDir
 from taskq_exporter.config import ConfiguredSource
-from taskq_exporter.ledger import LedgerView
+from taskq_exporter.report import SourceReport, Violation
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.selfmetrics import SelfMetrics
 from taskq_exporter.threads import in_thread
@@ -21,8 +23,9 @@ __all__ = ["Exporter"]
 
 log = structlog.get_logger("taskq_exporter")
 
-#: Seconds that a page waits for a checkpoint.
+#: Seconds that a page waits for its checkpoints, and those of them that may lie beyond its deadline.
 WRITE_TIMEOUT = 1.0
+WRITE_GRACE = 0.25
 #: Seconds between checkpoints where nobody scrapes.
 CHECKPOINT_EVERY = 15.0
 
@@ -38,6 +41,7 @@ class Exporter:
         self._clock = clock
         self._saving = asyncio.Lock()
         self._writing: asyncio.Future[None] | None = None
+        self._unwritten: set[str] = set()  # sources whose checkpoint could not be written
         self._timer: asyncio.Task[None] | None = None
         self._violated: set[tuple[str, str]] = set()
 
@@ -47,7 +51,9 @@ class Exporter:
         checkpoint = None
         if self._state is not None:
             try:
-                checkpoint = self._state.read(runner.name, configured.fingerprint())
+                checkpoint = self._state.read(
+                    runner.name, configured.fingerprint(), (runner.ledger.run_bounds, runner.ledger.wait_bounds)
+                )
             except CheckpointError as error:
                 log.warning("checkpoint set aside", source=runner.name, why=str(error))
         if follow:
@@ -68,49 +74,83 @@ class Exporter:
         """
         runners = list(self.runners.values())
         now = asyncio.get_running_loop().time()
-        # a collect's own timeout ends it first: its reason is then known, and counted once
+        # a collect's own timeout ends it first: its reason is then known
         reports = await asyncio.gather(*(r.collect(min(until, now + r.source.timeout + 0.25)) for r in runners))
-        async with self._saving:
-            held = [await self._save(runner, scraper) for runner in runners]
+        held = await self.save(runners, scraper, until)
         return [replace(r, ledger=view, hold_back=h) for r, (view, h) in zip(reports, held, strict=True)]
 
-    async def save(self) -> None:
-        """Write every source's checkpoint."""
-        async with self._saving:
-            for runner in list(self.runners.values()):
-                await self._save(runner, None)
+    async def save(
+        self, runners: Sequence[SourceRunner] | None = None, scraper: str | None = None, until: float = float("inf")
+    ) -> list[tuple[LedgerView, float]]:
+        """Write the sources' checkpoints, and return what a page for `scraper` may show of each.
 
-    async def _save(self, runner: SourceRunner, scraper: str | None) -> tuple[LedgerView, float]:
-        """What a page for `scraper` may show: the ledger as it is now; with state.dir, what is then on disk."""
-        before = runner.scrapers.copy()
-        hold_back = runner.scrapers.turn(scraper, runner.ledger.newest)
-        checkpoint = runner.freeze(with_cursor=self._state is not None)
-        if self._state is None or await self._write(self._state, runner, checkpoint):
-            runner.frozen = checkpoint.ledger
-        else:  # nothing new is shown
+        That is the ledger as it is now; with state.dir, as it is on disk: where that cannot be had in time, as it was.
+        """
+        runners = list(self.runners.values()) if runners is None else runners
+        if self._state is None:
+            return [(self._freeze(runner), runner.scrapers.turn(scraper, runner.ledger.newest)) for runner in runners]
+        now = asyncio.get_running_loop().time()
+        until = min(max(until, now) + WRITE_GRACE, now + WRITE_TIMEOUT)
+        try:
+            async with asyncio.timeout_at(until):
+                await self._saving.acquire()
+        except TimeoutError:
+            return [(runner.frozen, runner.scrapers.hold_back(scraper)) for runner in runners]
+        try:
+            return [await self._save(self._state, runner, scraper, until) for runner in runners]
+        finally:
+            self._saving.release()
+
+    async def _save(
+        self, state: StateDir, runner: SourceRunner, scraper: str | None, until: float
+    ) -> tuple[LedgerView, float]:
+        if self._writing is not None and not self._writing.done():  # an earlier one hangs
+            await self._written(until)
+        problem = "the disk does not answer"
+        before, hold_back = runner.scrapers.copy(), runner.scrapers.hold_back(scraper)
+        if self._writing is None or self._writing.done():
+            try:
+                runner.scrapers.turn(scraper, runner.ledger.newest)
+                checkpoint, fingerprint = runner.freeze(with_cursor=True), runner.configured.fingerprint()
+                write = partial(state.write, runner.name, fingerprint, checkpoint, anew=runner.started_over)
+                self._writing = asyncio.ensure_future(in_thread(write))
+                if await self._written(until):
+                    runner.started_over = False
+                    runner.frozen = checkpoint.ledger
+                    problem = ""
+            except OSError as error:
+                problem = str(error)
+            except Exception as error:  # noqa: BLE001 - a cursor that JSON cannot hold is a bug of one adapter
+                problem = runner.bug(error, "checkpoint")
+        if problem:
             runner.scrapers = before
+        self._note_checkpoint(runner.name, problem)
         return runner.frozen, hold_back
 
-    async def _write(self, state: StateDir, runner: SourceRunner, checkpoint: Checkpoint) -> bool:
-        """Whether the checkpoint is on disk, within WRITE_TIMEOUT; while one still hangs no other is begun."""
-        if self._writing is None or self._writing.done():
-            fingerprint, anew, runner.started_over = runner.configured.fingerprint(), runner.started_over, False
+    async def _written(self, until: float) -> bool:
+        """Whether the write under way ends in time. Raises what it raises."""
+        assert self._writing is not None  # noqa: S101 - for mypy
+        left = until - asyncio.get_running_loop().time()
+        await asyncio.wait({self._writing}, timeout=max(left, 0))
+        if not self._writing.done():
+            self._writing.add_done_callback(asyncio.Future.exception)  # nobody will ask
+            return False
+        self._writing.result()
+        return True
 
-            def write() -> None:
-                if anew:
-                    state.set_aside(runner.name)
-                state.write(runner.name, fingerprint, checkpoint)
+    def _freeze(self, runner: SourceRunner) -> LedgerView:
+        runner.frozen = runner.freeze(with_cursor=False).ledger
+        return runner.frozen
 
-            self._writing = asyncio.ensure_future(in_thread(write))
-            await asyncio.wait({self._writing}, timeout=WRITE_TIMEOUT)
-        problem = "the disk does not answer"
-        if self._writing.done():
-            error = self._writing.exception()
-            problem = "" if error is None else str(error)
-        if problem and self.self_metrics.checkpoint_ok:
-            log.error("checkpoints cannot be written: counters stand still until they can", error=problem)
-        self.self_metrics.checkpoint_ok = not problem
-        return not problem
+    def _note_checkpoint(self, source: str, problem: str) -> None:
+        """One line for each change."""
+        if problem and source not in self._unwritten:
+            self._unwritten.add(source)
+            log.error("no checkpoint can be written: counters stand still until it can", source=source, error=problem)
+        elif not problem and source in self._unwritten:
+            self._unwritten.discard(source)
+            log.info("checkpoints can be written again", source=source)
+        self.self_metrics.checkpoint_ok = not self._unwritten
 
     async def _save_regularly(self) -> None:
         while True:
@@ -122,7 +162,7 @@ class Exporter:
         for v in violations:
             runner = self.runners.get(v.source)
             if runner is not None:
-                runner.count_bug()
+                runner.failures.count(Reason.BUG)
             if (v.source, v.family) not in self._violated:
                 self._violated.add((v.source, v.family))
                 log.error("family dropped: bug in adapter", source=v.source, family=v.family, why=v.message)

@@ -5,48 +5,18 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal
 
 from taskq_exporter.api import DropReason, NameFilter, Outcome, Snapshot
+from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView
 from taskq_exporter.names import Names
 from taskq_exporter.schema import FAMILIES, LABEL_SETS_CAP, OTHER, RUN_BOUNDS, STARTS_AT_ZERO, WAIT_BOUNDS, WITH_WORKER
 
-__all__ = ["Counter", "Histogram", "LedgerView", "SourceLedger"]
+__all__ = ["SourceLedger"]
 
-Labels = tuple[str, ...]
 EVERY_NAME = NameFilter()
 Pair = tuple[str, str, str]  # queue, task, worker as the source's task_labels leave them
-
-
-@dataclass(slots=True)
-class Counter:
-    """A total; `born` is when it first appeared, `touched` when it last changed (Unix seconds)."""
-
-    value: float
-    born: float
-    touched: float
-
-
-@dataclass(slots=True)
-class Histogram:
-    """Counts for each bucket (not cumulative, the last is +Inf) and the sum of the values."""
-
-    counts: list[int]
-    total: float
-    born: float
-    touched: float
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerView:
-    """A ledger at one moment: what a page shows and a checkpoint holds."""
-
-    counters: dict[str, list[tuple[Labels, float, float]]] = field(default_factory=dict)  # labels, value, born
-    histograms: dict[str, list[tuple[Labels, tuple[int, ...], float, float]]] = field(default_factory=dict)
-    newest: float = 0.0  # when the youngest of these was born
-    since: float | None = None
-    cursor: str = "null"  # JSON: the follower may change its cursor in place after this moment
 
 
 class SourceLedger:
@@ -202,9 +172,10 @@ class SourceLedger:
 
         Without the cursor, which can be large, it is for a page and no checkpoint.
         """
-        self._now = self._clock()
+        last, self._now = self._now, self._clock()
         self._pairs.clear()  # asks the caps anew, so that names in use stay known
-        self._expire()
+        # what was touched since the last freeze bears the time of that one
+        self._expire(min(last, self._now - self._series_ttl))
         return LedgerView(
             {name: [(k, c.value, c.born) for k, c in cells.items()] for name, cells in self._counters.items()},
             {
@@ -226,8 +197,7 @@ class SourceLedger:
         for labels in self._counters.get("taskq_tasks_finished_total", {}):
             self._zeroed.add((labels[0], labels[1], labels[3]))
 
-    def _expire(self) -> None:
-        oldest = self._now - self._series_ttl
+    def _expire(self, oldest: float) -> None:
         stores: tuple[dict[str, dict[Labels, Any]], ...] = (self._counters, self._histograms)
         dropped: set[Labels] = set()
         for cells in (cells for store in stores for name, cells in store.items() if FAMILIES[name].labels):
@@ -289,6 +259,8 @@ class SourceLedger:
         if cell is None:
             labels = self._room(cells, labels, name)
             cell = cells.get(labels) or cells.setdefault(labels, Counter(0, self._birth(), self._now))
+        if not 0 <= n < inf:
+            raise ValueError(f"a counter cannot change by {n}")
         cell.value += n
         cell.touched = self._now
 
@@ -303,12 +275,15 @@ class SourceLedger:
         return cell
 
     def _observe(self, name: str, labels: Labels, bounds: tuple[float, ...], seconds: float) -> None:
+        seconds = max(_finite(seconds), 0.0)
         cell = self._histogram(name, labels, bounds)
-        seconds = max(seconds, 0.0)
         cell.counts[bisect_left(bounds, seconds)] += 1
         cell.total += seconds
 
     def _merge(self, name: str, labels: Labels, bounds: tuple[float, ...], counts: Sequence[int], total: float) -> None:
+        if len(counts) != len(bounds) + 1 or min(counts) < 0:
+            raise ValueError(f"{len(counts)} buckets of {len(bounds) + 1}, or a negative count")
+        total = _finite(total)
         cell = self._histogram(name, labels, bounds)
         for i, n in enumerate(counts):
             cell.counts[i] += n
@@ -328,3 +303,9 @@ class SourceLedger:
             OTHER if value and kind not in ("outcome", "reason") else value
             for kind, value in zip(kinds, labels, strict=True)
         )
+
+
+def _finite(seconds: float) -> float:
+    if not -inf < seconds < inf:
+        raise ValueError(f"not a duration: {seconds}")
+    return seconds

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,12 +15,15 @@ import structlog
 
 from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import AdapterError, Reason, Snapshot
+from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint
-from taskq_exporter.collector import Objective, SourceReport
 from taskq_exporter.config import ConfiguredSource, make_source
 from taskq_exporter.connection import Connection
-from taskq_exporter.ledger import LedgerView, SourceLedger
+from taskq_exporter.failures import Failures, cancelled_by_us
+from taskq_exporter.follow import FollowerRunner
+from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.names import Names
+from taskq_exporter.report import Objective, SourceReport
 from taskq_exporter.scrapers import Scrapers
 from taskq_exporter.snapshots import merge, with_known_queues
 
@@ -31,8 +33,6 @@ log = structlog.get_logger("taskq_exporter")
 
 #: After these the client is made anew: what it holds may be dead, or in the middle of an answer.
 RECONNECT = frozenset({Reason.CONNECT, Reason.TIMEOUT, Reason.PROTOCOL, Reason.AUTH, Reason.BUG})
-#: Seconds before the n-th restart of a follower that never followed; the first is at once.
-BACKOFF = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
 class SourceRunner:
@@ -74,19 +74,19 @@ class SourceRunner:
         self.started_over = False  # the checkpoint on disk no longer fits
         self.tried = False  # whether a collect has ended, well or badly
         self.error: AdapterError | None = None  # of the last collect, or None where it succeeded
-        self.errors: Counter[Reason] = Counter()
+        self.failures = Failures(self.name, self.adapter.name, self.source.timeout)
+        self.follower = FollowerRunner(self.adapter, self.source, self.ledger, self.failures)
         self.frozen = LedgerView()  # what pages may show: with checkpoints, what the last one holds
         self._connection = Connection(lambda: self.adapter.connect(self.source))
-        self._follow_connection = Connection(lambda: self.adapter.connect(self.source))
         self._collecting: asyncio.Task[Snapshot] | None = None
-        self._follower: asyncio.Task[None] | None = None
+        self._begun = 0.0  # the loop's time when it was started
+        self._given_up = False  # whether somebody waited for it in vain
         self._snapshot: Snapshot | None = None
         self._snapshot_at = 0.0
         self._seconds: float | None = None
         self._commands = 0
-        self._restarts = 0
-        self._follow_error = ""
         self._said_up: bool | None = None
+        self._said_problems: set[str] = set()
 
     # --- collects
 
@@ -94,14 +94,20 @@ class SourceRunner:
         """Join or start a collect and wait for it until the loop's time `until`; never raises an Exception."""
         if self._fresh():
             return self._report(self._snapshot)
+        loop = asyncio.get_running_loop()
         if self._collecting is None or self._collecting.done():
+            self._begun, self._given_up = loop.time(), False
             self._collecting = asyncio.create_task(self._collect())
             self._collecting.add_done_callback(_retrieve)
         task = self._collecting
-        loop = asyncio.get_running_loop()
         await asyncio.wait({task}, timeout=max(until - loop.time(), 0))
         if not task.done():  # a waiter that gives up cancels nothing
-            self.errors[Reason.TIMEOUT] += 1
+            error = AdapterError(Reason.TIMEOUT, "no answer in time")
+            if not self._given_up:  # one collect is one error, however many wait for it
+                self._given_up = True
+                self.failures.take(error, "collect")
+            if loop.time() - self._begun > self.source.timeout:  # it does not even end when cancelled
+                self._failed(error)
             return self._report(None)
         if task.cancelled() or task.exception() is not None:
             return self._report(None)
@@ -123,9 +129,13 @@ class SourceRunner:
             async with asyncio.timeout(self.source.timeout):
                 client = await self._connection.client()
                 snapshot = await self.adapter.collect(self.source, client)
-        except Exception as failed:  # noqa: BLE001 - whatever the adapter raises must not fail the page
-            error = self._expected(failed, "collect")
+        except (Exception, asyncio.CancelledError) as failed:
+            if isinstance(failed, asyncio.CancelledError) and cancelled_by_us():
+                raise
             self._seconds = time.perf_counter() - begun
+            if self._given_up and isinstance(failed, TimeoutError):  # counted when the page was made
+                self.failures.counts[Reason.TIMEOUT] -= 1
+            error = self.failures.take(failed, "collect")
             self._failed(error)
             if error.reason in RECONNECT:
                 self._connection.abandon()
@@ -133,25 +143,17 @@ class SourceRunner:
         self._seconds = time.perf_counter() - begun
         self._commands += snapshot.commands
         for problem in snapshot.problems:
-            self.errors[problem.reason] += 1
+            self.failures.count(problem.reason)
+        self._note_problems(snapshot)
         self._snapshot, self._snapshot_at = snapshot, self._clock()
         self.tried, self.error = True, None
+        self.failures.recovered("collect")
         self._say(True)
         return snapshot
 
     def _failed(self, error: AdapterError) -> None:
-        self.errors[error.reason] += 1
         self.tried, self.error = True, error
         self._say(False)
-
-    def _expected(self, error: Exception, doing: str) -> AdapterError:
-        """The error itself where it is expected; a timeout; else a bug, with its traceback in the log."""
-        if isinstance(error, AdapterError):
-            return error
-        if isinstance(error, TimeoutError):
-            return AdapterError(Reason.TIMEOUT, f"no answer within {self.source.timeout:g} s")
-        log.error("bug in adapter", source=self.name, adapter=self.adapter.name, doing=doing, exc_info=error)
-        return AdapterError(Reason.BUG, f"{type(error).__name__} in adapter {self.adapter.name}; see the log")
 
     def _say(self, up: bool) -> None:
         """One line per change of state, not one per failed scrape."""
@@ -165,7 +167,17 @@ class SourceRunner:
             where = self.configured.where or "the environment"
             log.warning("source is down", source=self.name, reason=reason, error=str(self.error), configured=where)
 
-    # --- the follower
+    def _note_problems(self, snapshot: Snapshot) -> None:
+        """One line for each part that cannot be read any more, or again."""
+        parts = {problem.part: problem for problem in snapshot.problems}
+        for part in parts.keys() - self._said_problems:
+            problem = parts[part]
+            log.warning(
+                "cannot read a part", source=self.name, part=part, reason=problem.reason.value, error=problem.message
+            )
+        for part in self._said_problems - parts.keys():
+            log.info("can read the part again", source=self.name, part=part)
+        self._said_problems = set(parts)
 
     def start(self, checkpoint: Checkpoint | None = None) -> None:
         """Take over a checkpoint and start the follower, where the adapter has one."""
@@ -173,30 +185,8 @@ class SourceRunner:
             self.names.restore(checkpoint.names)
             self.ledger.restore(checkpoint.ledger)
             self.scrapers.restore(checkpoint.scrapers)
-            self.frozen = self.ledger.freeze()
-        if self.adapter.has("follow"):
-            self._follower = asyncio.create_task(self._follow())
-
-    async def _follow(self) -> None:
-        failures = 0
-        while True:
-            self.ledger.followed_at = None
-            error = AdapterError(Reason.PROTOCOL, "the follower ended")
-            try:
-                async with asyncio.timeout(self.source.timeout):
-                    client = await self._follow_connection.client()
-                await self.adapter.follow(self.source, client, self.ledger)
-            except Exception as failed:  # noqa: BLE001 - a follower that ends for any reason is restarted
-                error = self._expected(failed, "follow")
-            failures = 0 if self.ledger.followed_at is not None else failures + 1
-            self.ledger.followed_at = None
-            self.errors[error.reason] += 1
-            self._restarts += 1
-            if str(error) != self._follow_error:
-                self._follow_error = str(error)
-                log.warning("follower stopped", source=self.name, reason=error.reason.value, error=str(error))
-            self._follow_connection.abandon()
-            await asyncio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
+            self.frozen = self.ledger.freeze(with_cursor=False)
+        self.follower.start()
 
     def _start_over(self, why: str) -> None:
         self.started_over = True
@@ -204,14 +194,14 @@ class SourceRunner:
 
     # --- what the page says
 
-    def count_bug(self) -> None:
-        """Count something that the adapter must never do."""
-        self.errors[Reason.BUG] += 1
+    def bug(self, error: Exception, doing: str) -> str:
+        """Count something that the adapter must never do; returns what to say of it."""
+        return str(self.failures.take(error, doing))
 
     @property
     def following(self) -> bool | None:
         """Whether the follower follows; None where there is none."""
-        return None if self._follower is None else self.ledger.followed_at is not None
+        return self.follower.up
 
     @property
     def last_success(self) -> float | None:
@@ -224,9 +214,13 @@ class SourceRunner:
         return Checkpoint(self.ledger.freeze(with_cursor=with_cursor), self.names.dump(), self.scrapers.dump())
 
     def _report(self, snapshot: Snapshot | None) -> SourceReport:
-        config = self.configured.config
-        following = self.ledger.followed_at is not None
-        shown = self._shown(snapshot) if snapshot is not None else None
+        config, following = self.configured.config, self.follower.up
+        shown, remembered = None, frozenset[str]()
+        if snapshot is not None:
+            try:
+                shown, remembered = self._shown(snapshot)
+            except Exception as failed:  # noqa: BLE001 - a record that is none must not fail the page
+                self.bug(failed, "collect")
         lag = None
         if following and self.ledger.lag is not None:
             lag = self.ledger.lag + max(self._clock() - (self.ledger.followed_at or 0), 0.0)
@@ -234,19 +228,20 @@ class SourceRunner:
             name=self.name,
             adapter=self.adapter.name,
             names=self.names,
-            up=snapshot is not None,
+            up=shown is not None,
             snapshot=shown,
+            remembered=remembered,
             ledger=self.frozen,
             run_bounds=self.ledger.run_bounds,
             wait_bounds=self.ledger.wait_bounds,
-            errors=dict(self.errors),
+            errors=dict(self.failures.counts),
             commands=self._commands + self.ledger.sent,
             collect_seconds=self._seconds,
             snapshot_age=max(self._clock() - self._snapshot_at, 0.0) if snapshot is not None else None,
             last_success=self.last_success,
-            follower_up=self.following,
+            follower_up=following,
             follower_lag=lag,
-            follower_restarts=self._restarts,
+            follower_restarts=self.follower.restarts,
             problem_count=len(shown.problems) if shown is not None else None,
             annotations=config.annotations,
             objectives=[Objective(o.queue, o.start_within, o.ratio) for o in config.objectives],
@@ -255,31 +250,31 @@ class SourceRunner:
             families=self.adapter.families,
         )
 
-    def _shown(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot as the page has it: with what the follower sees, and with queues that are known to be empty."""
+    def _shown(self, snapshot: Snapshot) -> tuple[Snapshot, frozenset[str]]:
+        """The snapshot with what the follower sees and with queues that are known to be empty; and which these are."""
         wants = self.source.queues.wants
-        known = [*self.source.queues.expected, *filter(wants, self.names.known("queue"))]
         parts = [snapshot]
-        if self.following and self.ledger.view is not None:
+        if self.follower.up and self.ledger.view is not None:
             try:
-                parts.append(self.ledger.view())
+                view = self.ledger.view()
+                parts.append(replace(view, queues=[queue for queue in view.queues if wants(queue.name)]))
+                self.failures.recovered("view")
             except Exception as failed:  # noqa: BLE001 - the view is the adapter's code, and must not fail the page
-                self.errors[self._expected(failed, "view").reason] += 1
+                self.bug(failed, "view")
+        parts[0] = replace(snapshot, queues=[queue for queue in snapshot.queues if wants(queue.name)])
+        named = {*self.source.queues.expected, *(queue.name for part in parts for queue in part.queues)}
+        known = [*self.source.queues.expected, *filter(wants, self.names.known("queue"))]
         for i, part in enumerate(parts):
-            queues = [queue for queue in part.queues if wants(queue.name)]
-            known += (queue.name for queue in queues)
-            parts[i] = with_known_queues(replace(part, queues=queues), known)
-        return merge(*parts) if len(parts) > 1 else parts[0]
+            known += (queue.name for queue in part.queues)
+            parts[i] = with_known_queues(part, known)
+        return merge(*parts) if len(parts) > 1 else parts[0], frozenset(known) - named
 
     async def close(self) -> None:
         """End follower and collect, and leave their clients."""
-        tasks = {task for task in (self._follower, self._collecting) if task is not None and not task.done()}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=2)
-        self.ledger.followed_at = None
-        await asyncio.gather(self._connection.close(), self._follow_connection.close())
+        if self._collecting is not None and not self._collecting.done():
+            self._collecting.cancel()
+            await asyncio.wait({self._collecting}, timeout=2)
+        await asyncio.gather(self._connection.close(), self.follower.close())
 
 
 def _retrieve(task: asyncio.Task[Snapshot]) -> None:

@@ -28,20 +28,23 @@ class Scrapers:
         self._shown: dict[str, float] = {}
         self._restored = False
 
-    def turn(self, scraper: str | None, newest: float) -> float:
-        """Begin a page for `scraper` whose newest series was born at `newest`; None is a person or a tool.
-
-        Returns: Series born after this stand at 0 on the page.
-        """
+    def hold_back(self, scraper: str | None) -> float:
+        """Series born after this stand at 0 on the next page of `scraper`; None is a person or a tool."""
         if scraper is None:
             return EVERYTHING
         # Prometheus adds the whole of a counter that was back at 0: a scraper that may have seen it is shown all.
         young = not self._restored and self._clock() - self._started < YOUNG
-        last = self._shown.pop(scraper, 0.0 if young else EVERYTHING)
-        self._shown[scraper] = newest
-        while len(self._shown) > LIMIT:
-            del self._shown[next(iter(self._shown))]
-        return last
+        return self._shown.get(scraper, 0.0 if young else EVERYTHING)
+
+    def turn(self, scraper: str | None, newest: float) -> float:
+        """Note that `scraper` gets a page up to the series born at `newest`; returns hold_back() of that page."""
+        hold_back = self.hold_back(scraper)
+        if scraper is not None:
+            self._shown.pop(scraper, None)  # the latest last
+            self._shown[scraper] = newest
+            while len(self._shown) > LIMIT:
+                del self._shown[next(iter(self._shown))]
+        return hold_back
 
     def copy(self) -> Scrapers:
         """As it is before a turn that may come to nothing."""

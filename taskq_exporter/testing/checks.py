@@ -85,7 +85,7 @@ class Checks:
         assert page.value("taskq_source_up") == 1, f"the source is down: {watched.runner.error}"
         assert page.value("taskq_source_problems") == 0, "a part could not be read"
         # not from the page: what is wrong with a page is counted when it is done
-        errors = dict(watched.runner.errors)
+        errors = dict(watched.runner.failures.counts)
         assert not errors, f"errors by reason: {errors}; see the log"
 
     def check_counts(self, world: World, page: Page) -> None:

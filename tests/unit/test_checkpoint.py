@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint, CheckpointError, StateDir
-from taskq_exporter.ledger import LedgerView
 
 VIEW = LedgerView(
     counters={"taskq_tasks_finished_total": [(("q", "t", "failed", ""), 7.0, 1.5)]},
@@ -20,7 +20,7 @@ VIEW = LedgerView(
 def test_what_is_written_is_read_exactly(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "new" / "dir")
     state.write("web/a ü", "f", Checkpoint(VIEW, {"queue": {"q": 1.0}}))
-    read = state.read("web/a ü", "f")
+    read = state.read("web/a ü", "f", ((), (1.0, 2.0)))
     assert read == Checkpoint(VIEW, {"queue": {"q": 1.0}})
     assert state.read("other", "f") is None
 

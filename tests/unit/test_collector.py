@@ -26,10 +26,12 @@ from taskq_exporter.api import (
     WorkerState,
     WorkerStats,
 )
-from taskq_exporter.collector import Objective, SnapshotCollector, SourceReport
+from taskq_exporter.cells import LedgerView
+from taskq_exporter.collector import SnapshotCollector
 from taskq_exporter.exposition import OPENMETRICS, TEXT, encode
-from taskq_exporter.ledger import LedgerView, SourceLedger
+from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.names import Names
+from taskq_exporter.report import Objective, SourceReport
 from taskq_exporter.schema import CAPPED_LABELS, FAMILIES
 from taskq_exporter.snapshots import merge, with_known_queues
 

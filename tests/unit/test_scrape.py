@@ -15,9 +15,9 @@ from fakes import Clock, configured
 from taskq_exporter import exporter as exporter_module
 from taskq_exporter.api import AdapterError, Capability, Outcome, Problem, QueueStats, Reason, Snapshot, State
 from taskq_exporter.checkpoint import StateDir
-from taskq_exporter.collector import SourceReport
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.page import render
+from taskq_exporter.report import SourceReport
 
 ABLE = (Capability(family="taskq_tasks", state="ready"),)
 

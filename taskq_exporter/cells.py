@@ -1,0 +1,39 @@
+"""What a ledger is made of, and how it is shown and saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Counter", "Histogram", "Labels", "LedgerView"]
+
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Counter:
+    """A total; `born` is when it first appeared, `touched` when it last changed (Unix seconds)."""
+
+    value: float
+    born: float
+    touched: float
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts for each bucket (not cumulative, the last is +Inf) and the sum of the values."""
+
+    counts: list[int]
+    total: float
+    born: float
+    touched: float
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerView:
+    """A ledger at one moment: what a page shows and a checkpoint holds."""
+
+    counters: dict[str, list[tuple[Labels, float, float]]] = field(default_factory=dict)  # labels, value, born
+    histograms: dict[str, list[tuple[Labels, tuple[int, ...], float, float]]] = field(default_factory=dict)
+    newest: float = 0.0  # when the youngest of these was born
+    since: float | None = None
+    cursor: str = "null"  # JSON: the follower may change its cursor in place after this moment

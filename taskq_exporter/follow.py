@@ -1,0 +1,89 @@
+"""The follower of one source: kept running, restarted at once and then with back-off."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from taskq_exporter.adapters import Adapter
+from taskq_exporter.api import AdapterError, Reason, Source
+from taskq_exporter.connection import Connection
+from taskq_exporter.failures import Failures, cancelled_by_us
+from taskq_exporter.ledger import SourceLedger
+
+__all__ = ["FollowerRunner"]
+
+log = structlog.get_logger("taskq_exporter")
+
+#: Seconds before the n-th restart in a row; the first is at once.
+BACKOFF = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+#: A follower that has followed for so long (seconds) begins the row anew.
+STEADY = 30.0
+
+
+class FollowerRunner:
+    """Runs an adapter's follow() for as long as the source is watched."""
+
+    def __init__(self, adapter: Adapter, source: Source, ledger: SourceLedger, failures: Failures) -> None:
+        self._adapter, self._source, self._ledger, self._failures = adapter, source, ledger, failures
+        self._connection = Connection(lambda: adapter.connect(source))
+        self._task: asyncio.Task[None] | None = None
+        self._said = ""  # what the log says of it: why it stopped; "" while it follows
+        self.restarts = 0
+
+    @property
+    def up(self) -> bool | None:
+        """Whether it follows; None where the adapter has no follower, or it was not started."""
+        if self._task is None:
+            return None
+        up = self._ledger.followed_at is not None
+        if up and self._said:
+            self._said = ""
+            log.info("follower follows again", source=self._source.name)
+        return up
+
+    def start(self) -> None:
+        """Start it, where the adapter has one."""
+        if self._adapter.has("follow"):
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """End it, and leave its client."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=2)
+        self._ledger.followed_at = None
+        await self._connection.close()
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        failed = 0
+        while True:
+            begun = clock()
+            self._ledger.followed_at = None
+            error: BaseException = AdapterError(Reason.PROTOCOL, "the follower ended")
+            try:
+                async with asyncio.timeout(self._source.timeout):
+                    client = await self._connection.client()
+                await self._adapter.follow(self._source, client, self._ledger)
+            except asyncio.CancelledError as cancelled:
+                if cancelled_by_us():
+                    raise
+                error = cancelled
+            except Exception as raised:  # noqa: BLE001 - a follower that ends for any reason is restarted
+                error = raised
+            steady = self.up and clock() - begun > STEADY
+            failed = 0 if steady else failed + 1
+            self._ledger.followed_at = None
+            expected = self._failures.take(error, "follow")
+            if steady:
+                self._failures.recovered("follow")
+            if str(expected) != self._said:
+                self._said = str(expected)
+                log.warning(
+                    "follower stopped", source=self._source.name, reason=expected.reason.value, error=self._said
+                )
+            self.restarts += 1
+            self._connection.abandon()
+            await asyncio.sleep(BACKOFF[min(max(failed - 1, 0), len(BACKOFF) - 1)])
