@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Mapping
 
 from redis.asyncio.connection import parse_url
-from taskq_exporter_redis import connect, escape_glob, scan
+from taskq_exporter_redis import acl_line, connect, escape_glob, scan
 
 from taskq_exporter.api import AdapterError, Detected, Finding, Source
 from taskq_exporter_celery.broker import Broker, redis_url
@@ -68,17 +67,14 @@ def grants(source: Source) -> str:
     layout = Layout(options, database)
     prefix = escape_glob(options.global_keyprefix)
     words = [
-        "resetkeys",
-        "resetchannels",
         f"~{layout.bindings}",
         f"~{escape_glob(layout.unacked)}",
         f"~{escape_glob(layout.unacked_index)}",
         f"&{layout.events}",
         *("-@all", "+hello", "+select", "+ping", "+time", "+scan", "+psubscribe"),
         *("+smembers", "+hlen", "+hstrlen", "+hmget", "+zcard", "+zrange"),
-        f"(~{prefix}* +llen)",
     ]
-    return f"ACL SETUSER taskq_exporter on {shlex.join(words)}"
+    return acl_line(words, (f"~{prefix}*", "-@all", "+llen"))
 
 
 async def diagnose(source: Source, broker: Broker) -> list[Finding]:

@@ -91,7 +91,7 @@ def test_grants_are_no_more_than_needed(redis_url: str) -> None:
     import shlex
 
     with redis.Redis.from_url(redis_url) as client:
-        client.execute_command(*shlex.split(line))
+        client.execute_command(*shlex.split(line, comments=True))
         for command in allowed:
             assert client.execute_command("ACL", "DRYRUN", name, *command) == b"OK", command
         for command in refused:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from taskq_exporter_redis import connect, escape_glob, scan
+from taskq_exporter_redis import acl_line, connect, escape_glob, scan
 
 from taskq_exporter.api import AdapterError, Detected, Finding, Reason, Source, State
 from taskq_exporter_django_tasks_redis.collect import Client, observe
@@ -22,18 +21,15 @@ _REBUILD = "`manage.py rebuild_redis_status_index`"
 #: The commands of collect, follow, diagnose and detect, and no other; SELECT for databases beyond 0.
 _COMMANDS = (
     "time", "exists", "scan", "zcount", "zrangebyscore", "hget", "hmget", "hstrlen", "xrange", "xpending",
-    "xinfo|stream", "xinfo|groups", "xinfo|consumers", "select",
+    "xinfo|stream", "xinfo|groups", "xinfo|consumers", "select", "hello",
 )  # fmt: skip
 
 
 def grants(source: Source) -> str:
-    """The ACL line; put a password in place of PASSWORD. SCAN shows the names of all keys, and no content."""
+    """The ACL line. SCAN shows the names of all keys, and no content."""
     options: DjangoTasksRedisOptions = source.options
-    keys = f"~{escape_glob(Keys(options.prefix, options.alias).root)}*"
-    if not re.fullmatch(r"[\w~:*.{}-]+", keys):  # redis-cli, like a shell, takes backslashes in quotes for itself
-        keys = '"' + keys.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    rights = " ".join(f"+{command}" for command in _COMMANDS)
-    return f"ACL SETUSER taskq_exporter on >PASSWORD resetkeys resetchannels {keys} -@all {rights}"
+    root = Keys(options.prefix, options.alias).root
+    return acl_line((f"~{escape_glob(root)}*", "-@all", *(f"+{command}" for command in _COMMANDS)))
 
 
 async def detect(env: Mapping[str, str]) -> list[Detected]:

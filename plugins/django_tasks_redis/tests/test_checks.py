@@ -20,8 +20,8 @@ django6 = pytest.mark.skipif(sys.version_info < (3, 12), reason="Django 6 needs 
 
 def test_grants_are_scoped_to_the_backend(source_of: Any) -> None:
     line = adapter.grants(source_of("redis://localhost", prefix="shop", alias="bulk"))
-    assert line.startswith("ACL SETUSER taskq_exporter on >PASSWORD resetkeys resetchannels ~shop:bulk:* -@all +time ")
-    assert '"~sh\\\\*p:default:*"' in adapter.grants(source_of("redis://localhost", prefix="sh*p"))
+    assert '\nACL SETUSER taskq_exporter on >PASSWORD "(~shop:bulk:* -@all +time ' in line
+    assert '"(~sh\\\\*p:default:* ' in adapter.grants(source_of("redis://localhost", prefix="sh*p"))
 
 
 @pytest.mark.py312

@@ -1,8 +1,9 @@
 """Toolkit for taskq-exporter adapters whose queues are in Redis."""
 
+from taskq_exporter_redis.acl import acl_line
 from taskq_exporter_redis.client import RedisClient, connect
 from taskq_exporter_redis.cursor import Entry, ZsetCursor
 from taskq_exporter_redis.discovery import Discovery, escape_glob, scan
 from taskq_exporter_redis.errors import errors
 
-__all__ = ["Discovery", "Entry", "RedisClient", "ZsetCursor", "connect", "errors", "escape_glob", "scan"]
+__all__ = ["Discovery", "Entry", "RedisClient", "ZsetCursor", "acl_line", "connect", "errors", "escape_glob", "scan"]
