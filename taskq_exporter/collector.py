@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -95,7 +96,8 @@ class SnapshotCollector:
         for sample in report.snapshot.samples if report.snapshot is not None else ():
             if sample.family not in report.families:  # a family of the schema has its own record
                 bad[sample.family] = "not one of the adapter's families()"
-        for name, labels, value in (*source_points(report, self._annotations), *snapshot_points(report.snapshot)):
+        # the source's own last: they count what the others overflowed
+        for name, labels, value in chain(snapshot_points(report.snapshot), source_points(report, self._annotations)):
             if name in bad or name in report.disabled:
                 continue
             family = self._families.get(name)

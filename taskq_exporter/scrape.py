@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -83,7 +84,8 @@ class SourceRunner:
         self._given_up = False  # whether somebody waited for it in vain
         self._snapshot: Snapshot | None = None
         self._snapshot_at = 0.0
-        self._seconds: float | None = None
+        self._seconds: float | None = None  # of the last collect, well or badly ended
+        self._costs: deque[float] = deque(maxlen=3)  # of those that succeeded
         self._commands = 0
         self._said_up: bool | None = None
         self._said_problems: set[str] = set()
@@ -117,10 +119,13 @@ class SourceRunner:
         """Whether the last snapshot may be shown again: within min_interval, or while a new one would cost too much."""
         if self._snapshot is None or self.error is not None:
             return False
+        if self.follower.up is False:  # the server may be gone
+            return False
         config, age = self.configured.config, self._clock() - self._snapshot_at
         if 0 <= age < config.min_interval:
             return True
-        return config.duty_cycle is not None and 0 <= age * config.duty_cycle < (self._seconds or 0)
+        # the cheapest of the last ones: a server that hung for once does not cost so much
+        return config.duty_cycle is not None and 0 <= age * config.duty_cycle < min(self._costs, default=0.0)
 
     async def _collect(self) -> Snapshot:
         """One collect under the source's own timeout; keeps its result or its error."""
@@ -141,6 +146,7 @@ class SourceRunner:
                 self._connection.abandon()
             raise error from None
         self._seconds = time.perf_counter() - begun
+        self._costs.append(self._seconds)
         self._commands += snapshot.commands
         for problem in snapshot.problems:
             self.failures.count(problem.reason)
