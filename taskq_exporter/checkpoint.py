@@ -140,8 +140,8 @@ def _load(state: Mapping[str, Any], bounds: tuple[Sequence[float], Sequence[floa
     since = None if state["since"] is None else _amount(state["since"])
     view = LedgerView(counters, histograms, _amount(state["newest"]), since, json.dumps(state["cursor"]))
     names = {
-        label: {str(value): _amount(at) for value, at in state["names"][label].items()}
-        for label in state["names"]
+        label: {str(value): _amount(at) for value, at in values.items()}
+        for label, values in state["names"].items()
         if label in CAPPED_LABELS
     }
     return Checkpoint(view, names, {str(who): _amount(born) for who, born in state["scrapers"].items()})
