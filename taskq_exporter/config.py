@@ -7,17 +7,19 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import AdapterError, NameFilter, Options, Reason, Source
+from taskq_exporter.credentials import without_credentials
+from taskq_exporter.log import keep_secret
+from taskq_exporter.schema import FAMILIES
 from taskq_exporter.settings import Core, SourceConfig, StateConfig
 from taskq_exporter.yamlpos import Document, Position, YamlError, load
 
@@ -42,8 +44,7 @@ class ConfiguredSource:
     def fingerprint(self) -> str:
         """What its checkpoint counts; it changes when another server, adapter, option or label is counted."""
         c = self.config
-        url = urlsplit(c.url) if c.url else None
-        where = f"{url.scheme}://{url.hostname}:{url.port}{url.path}" if url else str(c.url_file)
+        where = without_credentials(c.url) if c.url else str(c.url_file)
         what = [c.name, c.adapter, where, self.options.model_dump(mode="json"), c.buckets.model_dump(), c.task_labels]
         return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()
 
@@ -76,12 +77,14 @@ def _read_url(config: SourceConfig) -> str:
     if config.url_file is None:
         return config.url or ""
     try:
-        return config.url_file.read_text("utf-8").strip()
+        url = config.url_file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise AdapterError(
             Reason.AUTH,
             f"url_file {config.url_file} cannot be read: {type(error).__name__}; check the mount and its rights",
         ) from None
+    keep_secret(url)  # it may have a new password at each connect
+    return url
 
 
 def load_config(path: Path, adapters: Adapters, env: Mapping[str, str] = os.environ) -> Config:
@@ -120,6 +123,7 @@ class _Reader:
         defaults = self._mapping(data, "defaults")
         if self._validate(Core, defaults, ("defaults",)) is None:
             defaults = {}  # said once, not again for each source
+        self._known_families(defaults, ("defaults",), self._adapters.names)
         state = self._validate(StateConfig, self._mapping(data, "state"), ("state",))
         entries = data.get("sources")
         if not isinstance(entries, list) or not entries:
@@ -143,6 +147,8 @@ class _Reader:
         if not isinstance(entry, dict):
             self._problem(at, "a source must be a mapping with name, adapter and url")
             return []
+        if isinstance(url := entry.get("url"), str):
+            keep_secret(url)
         adapter = self._adapter(entry, at)
         own = {key: value for key, value in entry.items() if key not in SourceConfig.model_fields}
         core = {key: value for key, value in entry.items() if key in SourceConfig.model_fields}
@@ -150,6 +156,7 @@ class _Reader:
         config = self._validate(SourceConfig, core, at)
         if adapter is None:
             return []
+        self._known_families(entry, at, [adapter.name])
         key = "url" if "url" in entry else "url_file"
         position = self._document.position((*at, key))
         where = f"{self._path}:{position.line}:{position.column}"
@@ -186,9 +193,9 @@ class _Reader:
         return [("", own)]
 
     def _mapping(self, data: dict[str, Any], key: str) -> dict[str, Any]:
-        value = data.get(key) or {}
-        if isinstance(value, dict):
-            return value
+        value = data.get(key)
+        if value is None or isinstance(value, dict):
+            return value or {}
         self._problem((key,), f"{key} must be a mapping")
         return {}
 
@@ -218,6 +225,13 @@ class _Reader:
             if key not in known:
                 self._problem((*at, key), f"unknown key {key!r}{_suggest(str(key), known)}", key=True)
 
+    def _known_families(self, data: Mapping[str, Any], at: Location, adapters: list[str]) -> None:
+        names = data.get("disable")
+        own = tuple(f"taskq_{adapter}_" for adapter in adapters)
+        for i, name in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(name, str) and name not in FAMILIES and not name.startswith(own):
+                self._problem((*at, "disable", i), f"disable.{i}: unknown family {name!r}{_close(name, FAMILIES)}")
+
     def _substitute(self, value: Any, at: Location) -> Any:
         if isinstance(value, dict):
             return {key: self._substitute(item, (*at, key)) for key, item in value.items()}
@@ -230,10 +244,12 @@ class _Reader:
     def _variable(self, match: re.Match[str], at: Location) -> str:
         if match[0] == "$$":
             return "$"
-        value = self._env.get(match[1]) or match[2]
+        value = self._env.get(match[1])
+        if not value and match[2] is not None:
+            value = match[2]
         if value is None:
             self._problem(at, f"environment variable {match[1]} is not set; set it, or write ${{{match[1]}:-default}}")
-            return ""
+            return match[0]
         return value
 
     def _problem(self, where: Location, message: str, *, key: bool = False) -> None:
@@ -263,7 +279,9 @@ def _plain(kind: str, message: str) -> str:
 
 
 def _suggest(name: str, known: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there are {', '.join(sorted(known))}" if known else ""
+    return _close(name, known) or (f"; there are {', '.join(sorted(known))}" if known else "")
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

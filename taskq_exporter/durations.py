@@ -14,12 +14,15 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y":
 
 def duration(value: object) -> float:
     """Seconds of a Prometheus duration ("500ms", "1m30s", "7d") or of a number. Raises ValueError."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
     parts = re.findall(r"(\d+)(ms|[smhdwy])", value) if isinstance(value, str) else []
-    if not parts or "".join(n + unit for n, unit in parts) != value:
-        raise ValueError("not a duration: write it as 500ms, 30s, 1m30s, 24h or 7d")
-    return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if parts and "".join(n + unit for n, unit in parts) == value:
+            return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
+    except (OverflowError, ValueError):  # hundreds of digits
+        pass
+    raise ValueError("not a duration: write it as 500ms, 30s, 1m30s, 24h or 7d")
 
 
 #: A duration in seconds, which may be 0.

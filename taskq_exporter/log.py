@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
 import structlog
+
+from taskq_exporter.credentials import passwords
 
 __all__ = ["configure", "keep_secret", "redact"]
 
 _secrets: set[str] = set()
+_pattern = re.compile("(?!)")  # nothing is secret yet
 _KEY_ORDER = ["time", "level", "msg"]
 
 
 def keep_secret(url: str) -> None:
-    """Keep a URL's password out of all that is logged from now on."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return
-    for secret in {password, unquote(password)} if password else ():
-        if len(secret) > 2:  # replacing a letter would spoil every line and hide nothing
-            _secrets.add(secret)
+    """Keep the passwords in a URL or DSN out of all that is logged from now on, however they are escaped there."""
+    global _pattern
+    forms = {form for password in passwords(url) for form in (password, quote(password, safe=""))}
+    for _ in range(3):  # as deep as JSON of an error that shows another one's repr()
+        forms |= {form for text in forms for form in _escaped(text)}
+    new = {text for text in forms if len(text) > 2}  # replacing a letter would spoil every line and hide nothing
+    if not new <= _secrets:
+        _secrets.update(new)
+        # a secret may be a part of another one
+        _pattern = re.compile("|".join(map(re.escape, sorted(_secrets, key=len, reverse=True))))
+
+
+def _escaped(text: str) -> set[str]:
+    """`text` as it stands in JSON, logfmt and Python's repr()."""
+    return {
+        text,
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        repr(text)[1:-1],
+        repr(text.encode("utf-8", "backslashreplace"))[2:-1],
+        *(text.replace(character, "\\" + character) for character in "\\\"'"),
+    }
 
 
 def redact(text: str) -> str:
     """`text` without any known credential."""
-    for secret in _secrets:
-        text = text.replace(secret, "***")
-    return text
+    return _pattern.sub("***", text)
 
 
 def configure(level: str, form: str) -> None:

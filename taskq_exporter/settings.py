@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from taskq_exporter.durations import Period, Seconds
-from taskq_exporter.schema import CAPPED_LABELS, FAMILIES, LABEL_SETS_CAP, RUN_BOUNDS, WAIT_BOUNDS
+from taskq_exporter.schema import CAPPED_LABELS, LABEL_SETS_CAP, RUN_BOUNDS, WAIT_BOUNDS
 
 __all__ = ["Core", "SourceConfig", "StateConfig"]
 
 
 def _increasing(bounds: tuple[float, ...]) -> tuple[float, ...]:
-    if any(b <= a for a, b in zip((0.0, *bounds), bounds, strict=False)) or not bounds:
-        raise ValueError("bucket bounds must be above 0 and each above the one before")
+    rising = all(a < b < math.inf for a, b in zip((0.0, *bounds), bounds, strict=False))  # false for NaN
+    if not rising or not bounds:
+        raise ValueError("bucket bounds must be above 0, finite and each above the one before")
     return bounds
 
 
-def _family(name: str) -> str:
-    if name in FAMILIES or not name.startswith("taskq_source_"):
-        return name
-    raise ValueError(f"unknown family {name!r}")
+def _not_empty(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("must not be empty")
+    return value
 
 
 def _known_limits(limits: dict[str, int]) -> dict[str, int]:
@@ -30,6 +32,13 @@ def _known_limits(limits: dict[str, int]) -> dict[str, int]:
     if unknown := [name for name in limits if name not in known]:
         raise ValueError(f"unknown label {unknown[0]!r}; there are {', '.join(known)}")
     return limits
+
+
+def _one_a_queue(objectives: tuple[ObjectiveConfig, ...]) -> tuple[ObjectiveConfig, ...]:
+    queues = [objective.queue for objective in objectives]
+    if twice := [queue for queue in queues if queues.count(queue) > 1]:
+        raise ValueError(f"queue {twice[0]!r} has more than one objective")
+    return objectives
 
 
 Bounds = Annotated[tuple[float, ...], AfterValidator(_increasing)]
@@ -78,9 +87,9 @@ class Core(_Model):
     task_labels: tuple[Annotated[str, Field(pattern="^(queue|task|worker)$")], ...] = ("queue", "task")
     buckets: Buckets = Buckets()
     limits: Annotated[dict[str, Annotated[int, Field(ge=1)]], AfterValidator(_known_limits)] = {}
-    disable: tuple[Annotated[str, AfterValidator(_family)], ...] = ()
+    disable: tuple[str, ...] = ()
     annotations: dict[Annotated[str, Field(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")], str] = {}
-    objectives: tuple[ObjectiveConfig, ...] = ()
+    objectives: Annotated[tuple[ObjectiveConfig, ...], AfterValidator(_one_a_queue)] = ()
     queue_ttl: Period = 86400.0
     worker_ttl: Period = 600.0
     series_ttl: Period = 86400.0
@@ -99,8 +108,8 @@ class SourceConfig(Core):
 
     name: str = Field(min_length=1, max_length=100)
     adapter: str
-    url: str | None = Field(default=None, repr=False)
-    url_file: Path | None = None
+    url: Annotated[str | None, BeforeValidator(_not_empty)] = Field(default=None, repr=False)
+    url_file: Annotated[Path | None, BeforeValidator(_not_empty)] = None
 
     @model_validator(mode="after")
     def _one_url(self) -> SourceConfig:
@@ -112,4 +121,4 @@ class SourceConfig(Core):
 class StateConfig(_Model):
     """Where checkpoints are kept."""
 
-    dir: Path | None = None
+    dir: Annotated[Path | None, BeforeValidator(_not_empty)] = None

@@ -10,6 +10,11 @@ import yaml
 
 __all__ = ["Document", "Position", "YamlError", "load"]
 
+#: How deep a document may be nested, so that no reader of it runs out of stack.
+MAX_DEPTH = 100
+#: How many values it may have, those behind an alias counted each time.
+MAX_VALUES = 100_000
+
 Path = tuple[str | int, ...]
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -52,6 +57,7 @@ def load(text: str) -> Document:
     problems: list[tuple[Position, str]] = []
     loader = Loader(text)
     try:
+        _check_depth(text)
         node = loader.get_single_node()
         if node is not None:
             _walk(node, (), document, problems, ())
@@ -76,6 +82,22 @@ def load(text: str) -> Document:
     return document
 
 
+def _check_depth(text: str) -> None:
+    """Before a tree is built: libyaml's own recursion overflows the stack of the process."""
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _too_deep(event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _too_deep(mark: Any) -> YamlError:
+    return YamlError([(_position(mark), f"nested more than {MAX_DEPTH} deep")])
+
+
 def _position(mark: Any) -> Position:
     return Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
 
@@ -86,6 +108,10 @@ def _walk(
     if id(node) in parents:
         problems.append((_position(node.start_mark), "an alias stands inside of what it names"))
         return
+    if len(path) > MAX_DEPTH:  # by aliases
+        raise _too_deep(node.start_mark)
+    if len(document.values) >= MAX_VALUES:
+        raise YamlError([(_position(node.start_mark), f"more than {MAX_VALUES:,} values, repeated aliases included")])
     parents = (*parents, id(node))
     document.values[path] = _position(node.start_mark)
     if isinstance(node, yaml.SequenceNode):
@@ -94,8 +120,11 @@ def _walk(
     elif isinstance(node, yaml.MappingNode):
         seen: dict[Hashable, Position] = {}
         for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else str(key.value)
             at = _position(key.start_mark)
+            if not isinstance(key, yaml.ScalarNode):
+                problems.append((at, "a key must be plain text"))
+                continue
+            name = key.value
             if name in seen and name != "<<":
                 first = seen[name]
                 problems.append((at, f"key {name!r} stands twice; it is first in line {first.line}"))

@@ -9,6 +9,7 @@ from fakes import adapters
 from taskq_exporter.api import AdapterError, Options, Snapshot
 from taskq_exporter.config import ConfigError, load_config, make_source
 from taskq_exporter.durations import duration
+from taskq_exporter.log import redact
 
 DATA = Path(__file__).parents[1] / "data" / "config"
 
@@ -25,7 +26,7 @@ ADAPTERS = adapters(fake={"collect": lambda: Snapshot(), "options": lambda: Fake
 
 
 def load(path: Path, **env: str) -> Any:
-    return load_config(path, ADAPTERS, env)
+    return load_config(path, ADAPTERS, {"EMPTY": "", **env})
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("invalid-*.yml")), ids=lambda p: p.stem)
@@ -77,6 +78,23 @@ sources:
     assert "ecret" not in repr(source) + repr(shop.config) + repr(config)
 
 
+def test_an_empty_variable_is_set(tmp_path: Path) -> None:
+    entry = "prefix: '${EMPTY}', alias: '${EMPTY:-other}', depth: '${UNSET:-2}'"
+    [source] = load(write(tmp_path, f"sources: [{{name: a, adapter: fake, url: 'x://h', {entry}}}]")).sources
+    assert (source.options.prefix, source.options.alias, source.options.depth) == ("", "other", 2)
+
+
+def test_nesting_without_end_is_a_message(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nested more than 100 deep"):
+        load(write(tmp_path, "sources: " + "[" * 100_000 + "]" * 100_000))
+
+
+def test_the_password_of_a_file_that_is_refused_is_known(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        load(write(tmp_path, "sources: [{name: a, adapter: nope, url: 'x://u:correct-horse@h'}]"))
+    assert redact("correct-horse") == "***"
+
+
 def test_one_entry_expands_into_several_sources(tmp_path: Path) -> None:
     path = write(tmp_path, "sources: [{name: web, adapter: fake, url: 'x://h', aliases: [default, low], depth: 2}]")
     sources = load(path).sources
@@ -94,8 +112,9 @@ def test_a_url_file_is_read_at_each_connect(tmp_path: Path) -> None:
         source.url()
     secret.write_text("redis://one\n")
     assert source.url() == "redis://one"
-    secret.write_text("redis://two\n")
-    assert source.url() == "redis://two"
+    secret.write_text("redis://:battery-staple@two\n")
+    assert source.url() == "redis://:battery-staple@two"
+    assert redact("cannot use battery-staple") == "cannot use ***"
 
 
 def test_the_fingerprint_names_what_is_counted_and_no_password(tmp_path: Path) -> None:
@@ -108,16 +127,30 @@ def test_the_fingerprint_names_what_is_counted_and_no_password(tmp_path: Path) -
     assert fingerprint("url: 'x://u:one@h/1', alias: other") != base
     assert fingerprint("url: 'x://u:one@h/1', task_labels: [queue]") != base
     assert fingerprint("url: 'x://u:one@h/1', buckets: {run: [1, 2]}") != base
+    assert fingerprint("url: 'x://h/1?user=u&password=one'") == fingerprint("url: 'x://v:two@h/1'")
+    assert fingerprint("url: 'x://h?db=1'") != fingerprint("url: 'x://h?db=2'")
+    assert fingerprint("url: 'postgresql:///app?host=db1'") != fingerprint("url: 'postgresql:///app?host=db2'")
+
+
+@pytest.mark.parametrize("host", ["h1:5432,h2:5432", "host:abc", "[::1", "h1/a;x://{}@h2"])
+def test_every_url_has_a_fingerprint(host: str, tmp_path: Path) -> None:
+    def fingerprint(userinfo: str) -> str:
+        url = f"x://{userinfo}@{host.format(userinfo)}/db"
+        path = write(tmp_path, f"sources: [{{name: a, adapter: fake, url: '{url}'}}]")
+        return load(path).sources[0].fingerprint()
+
+    assert fingerprint("u:one") == fingerprint("v:two") == fingerprint("u:with/slash")
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("500ms", 0.5), ("1m30s", 90), ("24h", 86400), ("7d", 604800), (5, 5), (0.25, 0.25)]
+    ("text", "seconds"),
+    [("500ms", 0.5), ("1m30s", 90), ("24h", 86400), ("7d", 604800), (5, 5), (0.25, 0.25)],
 )
 def test_durations(text: object, seconds: float) -> None:
     assert duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "s", "-5s", "5 s", "1.5s", True, None, []])
+@pytest.mark.parametrize("text", ["", "5", "s", "-5s", "5 s", "1.5s", True, None, [], 10**401, "1" * 401 + "s"])
 def test_not_durations(text: object) -> None:
     with pytest.raises(ValueError, match="duration"):
         duration(text)

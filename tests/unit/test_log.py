@@ -1,0 +1,110 @@
+"""No password reaches a log line, however a URL holds it and whatever the line escapes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+import taskq_exporter.log as log
+from taskq_exporter.credentials import passwords, without_credentials
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(log, "_secrets", set())
+    monkeypatch.setattr(log, "_pattern", log._pattern)
+    root, level = logging.getLogger(), logging.getLogger("taskq_exporter").level
+    before = (root.handlers[:], root.level)
+    yield
+    root.handlers[:], root.level = before
+    logging.getLogger("taskq_exporter").setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("form", ["json", "logfmt"])
+@pytest.mark.parametrize("middle", ["", '"', "\\", '" of\\', "äö", "\U0001f511", "'", '\' "é\\w"', "= ", "/", "%"])
+def test_a_password_is_hidden_however_the_line_escapes_it(
+    middle: str, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    password = f"horse{middle}staple"
+    log.keep_secret(f"redis://user:{password}@host/0")
+    log.configure("info", form)
+    logger = structlog.get_logger("taskq_exporter")
+    logger.info("plain", error=password)
+    logger.info("in a list", errors=[f"cannot use {password}"])
+    try:
+        raise ValueError(f"bad: {password!r} and {password.encode()!r}")
+    except ValueError as error:
+        logger.error("failed", error=repr(error), exc_info=error)
+    written = capsys.readouterr().err
+    assert len(written.splitlines()) >= 3
+    assert written.count("***") >= 6
+    assert "horse" not in written
+    assert "staple" not in written
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        ("redis://:hunter2@h/0", ["hunter2"]),
+        ("redis://u:p%40ss@h/0", ["p%40ss", "p@ss"]),
+        ("redis://h/0?password=hunter2&db=1", ["hunter2"]),
+        ("postgresql:///app?host=db&sslpassword=one+two&password=three%2F", ["one two", "three/"]),
+        ("host=h user=u password=hunter2 dbname=app", ["hunter2"]),
+        (r"host=h password = 'hun\'ter 2' dbname=app", ["hun'ter 2"]),
+        (r"host=h password=hun\ ter&2", ["hun ter&2"]),
+        ("redis://u:hun/ter2@h:6379/0", ["hun/ter2", "hun", "ter2"]),
+        ("redis://u:hun/t?er2@h:6379/0", ["hun/t?er2", "hun", "er2"]),
+        ("postgresql://u:hun@ter2@h/app", ["hun@ter2", "hun", "ter2"]),
+        ("postgresql://u:hunter2@h1:5432,h2:5432/db", ["hunter2"]),
+        ("amqp://u:one1@h1,v:two2@h2/v", ["one1", "two2"]),
+        ("amqp://u:one1@h1//;amqp://v:two2@h2//", ["one1", "two2"]),
+        ("sentinel://:one1@h1:26379;v:two2@h2", ["one1", "two2"]),
+    ],
+)
+def test_every_password_of_a_url_is_found(url: str, secrets: list[str]) -> None:
+    assert set(secrets) <= passwords(url)
+    log.keep_secret(url)
+    for secret in secrets:
+        assert secret not in log.redact(f"cannot use {secret!r}, that is {secret}")
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h:6379/0", "postgresql://me@h1:5432,h2/db", "host=h dbname=x", "", "redis://[::1"]
+)
+def test_no_secret_where_there_is_no_password(url: str) -> None:
+    assert not passwords(url)
+
+
+def test_the_longest_secret_is_replaced_first() -> None:
+    log.keep_secret("x://u:abc@h")
+    log.keep_secret("x://u:abcdef@h")
+    assert log.redact("abcdef abc") == "*** ***"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://{}@h:6379/0",
+        "redis://{}@h:6379/0?email=a@b",
+        "postgresql://{}@h1:5432,h2:5432/db",
+        "redis://{}@host:abc",
+        "redis://{}@[::1",
+        "amqp://{}@h1//;amqp://{}@h2//",
+    ],
+)
+def test_a_url_without_credentials_is_the_same_for_every_password(url: str) -> None:
+    bare = without_credentials(url.replace("{}@", ""))
+    for userinfo in ("u:one", "u:two", ":three", "me", "u:with@at", "u:with/slash"):
+        stripped = without_credentials(url.replace("{}", userinfo))
+        assert stripped == bare, userinfo
+
+
+def test_credentials_in_parameters_are_left_out() -> None:
+    assert without_credentials("x:///a?host=h&user=u&password=p%26&db=1") == without_credentials("x:///a?host=h&db=1")
+    assert without_credentials("host=h user=u password='a b' dbname=d") == "host=h&dbname=d"
+    assert without_credentials("redis://h/0?db=1") != without_credentials("redis://h/0?db=2")
+    assert without_credentials("x://h1:5432,h2:5432/d?user=a@b") == "x://h1:5432,h2:5432/d"
