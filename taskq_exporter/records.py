@@ -205,7 +205,6 @@ class Family:
     kind: Literal["gauge", "counter", "histogram"]
     help: str
     labels: tuple[str, ...] = ()  # beside `source`
-    unit: str = ""
     overflow: Literal["sum", "max", "drop"] = "drop"  # what happens to samples over a label's cap
 
 

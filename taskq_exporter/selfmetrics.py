@@ -31,10 +31,6 @@ class SelfMetrics:
         """Say that a configuration was loaded now."""
         self.config_loaded_at, self.config_ok = time.time(), True
 
-    def describe(self) -> list[Metric]:
-        """Names only where clashes are impossible: none."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         """All of them."""
         build = GaugeMetricFamily(

@@ -19,7 +19,6 @@ FAMILIES = (
     Family(
         name=OLDEST_UNACKED,
         kind="gauge",
-        unit="seconds",
         help="Age of the oldest delivery that is not acknowledged; 0 if there is none. "
         "Beyond the visibility timeout the message is delivered again.",
     ),
