@@ -224,6 +224,7 @@ class Snapshot:
     server: str = ""  # e.g. "redis", "postgresql"
     server_version: str = ""
     queues: Sequence[QueueStats] = ()
+    queues_complete: bool = True  # False where queues may be missing (a search that failed): those are not empty then
     longest_runs: Sequence[LongestRun] = ()
     workers: Sequence[WorkerStats] = ()
     worker_states: Mapping[WorkerState, int] = field(default_factory=dict)  # only where workers have no stable names

@@ -73,7 +73,8 @@ def with_known_queues(snapshot: Snapshot, known: Iterable[str]) -> Snapshot:
 
     tasks = states("taskq_tasks", (s for q in snapshot.queues for s in q.tasks))
     ages = states("taskq_oldest_task_age_seconds", (s for q in snapshot.queues for s in q.oldest_age))
-    gone = (QueueStats(name=name) for name in dict.fromkeys(known) if name not in seen)
+    missing = dict.fromkeys(known) if snapshot.queues_complete else ()
+    gone = (QueueStats(name=name) for name in missing if name not in seen)
     here = snapshot.queues if snapshot.problems else ()
     empty = gone if snapshot.problems else (*snapshot.queues, *gone)
     filled = (
