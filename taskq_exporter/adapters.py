@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -24,11 +25,13 @@ from taskq_exporter.api import (
     Snapshot,
     Source,
 )
+from taskq_exporter.settings import SourceConfig
 from taskq_exporter.threads import in_thread
 
 __all__ = ["Adapter", "Adapters", "LoadError"]
 
 GROUP = "taskq_exporter.adapters"
+_LABEL = re.compile("(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class LoadError(Exception):
@@ -56,8 +59,15 @@ class Adapter:
             raise LoadError(f"adapter {name!r} has no collect(): mark a function of that name with @hookimpl")
         self._in_threads: set[str] = set()  # sources whose plain collect() runs, or still hangs
         self._collect_is_async = inspect.iscoroutinefunction(getattr(plugin, "collect", None))
-        self.options: type[Options] = self._hook.options() if self.has("options") else Options
-        self.families: Mapping[str, Family] = self._own_families()
+        try:
+            self.options = self._own_options()
+            self.families = self._own_families()
+        except LoadError as error:
+            raise LoadError(f"adapter {name!r} breaks the contract: {error}") from None
+        except Exception as error:
+            raise LoadError(
+                f"adapter {name!r}: options() or families() failed: {type(error).__name__}: {error}"
+            ) from error
 
     def has(self, hook: str) -> bool:
         """Whether the adapter implements an optional hook."""
@@ -106,14 +116,29 @@ class Adapter:
         """The rights that a source's user needs; None where the adapter does not say."""
         return str(self._hook.grants(source=source)) if self.has("grants") else None
 
-    def _own_families(self) -> dict[str, Family]:
-        families: Iterable[Family] = self._hook.families() if self.has("families") else ()
-        for family in families:
-            if not family.name.startswith(f"taskq_{self.name}_") or family.kind == "histogram":
-                raise LoadError(
-                    f"adapter {self.name!r}: family {family.name!r} is not a gauge or counter taskq_{self.name}_…"
-                )
-        return {family.name: family for family in families}
+    def _own_options(self) -> type[Options]:
+        model = self._hook.options() if self.has("options") else Options
+        if not isinstance(model, type) or not issubclass(model, Options):
+            raise LoadError("options() must return a subclass of taskq_exporter.api.Options")
+        if core := [n for n in (*model.model_fields, *model.expands) if n in SourceConfig.model_fields]:
+            raise LoadError(f"its option {core[0]!r} has the name of a core option")
+        return model
+
+    def _own_families(self) -> Mapping[str, Family]:
+        families: dict[str, Family] = {}
+        own = re.compile(rf"taskq_{re.escape(self.name)}_[a-z0-9_]+")
+        for family in self._hook.families() or () if self.has("families") else ():
+            what = f"family {family.name!r}"
+            if family.kind not in ("gauge", "counter") or not own.fullmatch(family.name):
+                raise LoadError(f"{what} is not a gauge or counter taskq_{self.name}_…")
+            if family.name.endswith("_total") != (family.kind == "counter"):
+                raise LoadError(f"{what}: counters, and only they, are named …_total")
+            if bad := [label for label in family.labels if label == "source" or not _LABEL.fullmatch(label)]:
+                raise LoadError(f"{what}: {bad[0]!r} cannot be a label of it")
+            if len(set(family.labels)) < len(family.labels) or family.name in families:
+                raise LoadError(f"{what} stands twice, or one of its labels does")
+            families[family.name] = family
+        return families
 
 
 class Adapters:

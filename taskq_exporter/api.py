@@ -75,9 +75,10 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class AdapterError(Exception):
     """An expected failure, with a closed reason and a message that says what to do. It must hold no credential."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason | str, message: str) -> None:
+        """Raises ValueError where `reason` is none of Reason."""
         super().__init__(message)
-        self.reason = reason
+        self.reason = Reason(reason)
 
 
 # --- what an adapter is given -----------------------------------------------------------------------------------
