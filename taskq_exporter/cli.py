@@ -16,6 +16,7 @@ import structlog
 
 from taskq_exporter import __version__
 from taskq_exporter.adapters import Adapters
+from taskq_exporter.api import AdapterError
 from taskq_exporter.checkpoint import StateDir
 from taskq_exporter.config import Config, ConfigError, ConfiguredSource, load_config, make_source
 from taskq_exporter.environment import NOTHING_CONFIGURED, VARIABLES, detect
@@ -124,17 +125,7 @@ def _file_config(arguments: argparse.Namespace, adapters: Adapters) -> Config | 
         if not any(os.environ.get(variable) for variable in VARIABLES):
             raise _UsageError(NOTHING_CONFIGURED)
         return None
-    config = load_config(arguments.config_file, adapters)
-    _keep_secrets(config.sources)
-    return config
-
-
-def _keep_secrets(sources: Sequence[ConfiguredSource]) -> None:
-    for source in sources:
-        if source.config.url:
-            keep_secret(source.config.url)
-        elif source.config.url_file and source.config.url_file.is_file():
-            keep_secret(source.config.url_file.read_text("utf-8", "replace").strip())
+    return load_config(arguments.config_file, adapters)
 
 
 async def _sources(arguments: argparse.Namespace, adapters: Adapters) -> Sequence[ConfiguredSource]:
@@ -163,6 +154,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     host, port = _address(arguments.listen)
     if not arguments.path.startswith("/"):
         raise _UsageError("--web.telemetry-path must begin with /")
+    if arguments.path.startswith("/-/") or set(arguments.path) & set("{}?#% "):
+        raise _UsageError("--web.telemetry-path must be a plain path like /metrics, and not below /-/")
     return asyncio.run(_run_server(arguments, adapters, host, port))
 
 
@@ -179,8 +172,9 @@ async def _run_server(arguments: argparse.Namespace, adapters: Adapters, host: s
     try:
         try:
             await server.start()
-        except OSError as error:
-            raise _UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:  # the second: no host can have such a name
+            why = getattr(error, "strerror", None) or error
+            raise _UsageError(f"cannot listen on {host}:{port}: {why}") from None
         for source in config.sources if config else ():
             exporter.add(source)
         exporter.start_timer()
@@ -211,8 +205,9 @@ def _open_state(config: Config | None) -> StateDir | None:
 
 async def _find(exporter: Exporter, adapters: Adapters) -> None:
     """Look for sources in the environment until there are some."""
+    failing: dict[str, str] = {}
     while not exporter.runners:
-        for source in await detect(adapters, os.environ):
+        for source in await detect(adapters, os.environ, failing):
             exporter.add(source)
         if exporter.runners:
             await exporter.gather()
@@ -252,11 +247,18 @@ def _adapters(_arguments: argparse.Namespace) -> int:
 
 
 def _grants(arguments: argparse.Namespace) -> int:
+    status = 0
     for configured in asyncio.run(_sources(arguments, Adapters())):
-        text = configured.adapter.grants(make_source(configured))
+        where, name = configured.where, configured.config.name
+        try:
+            text = configured.adapter.grants(make_source(configured))
+        except AdapterError as error:
+            print(redact(f"{where or name}: source {name!r}: {error.reason.value}: {error}"), file=sys.stderr)
+            status = 1
+            continue
         print(f"# {configured.config.name} ({configured.adapter.name})")
         print(text.strip() if text is not None else "# this adapter does not say what rights it needs", end="\n\n")
-    return 0
+    return status
 
 
 def _address(listen: str | None) -> tuple[str, int]:

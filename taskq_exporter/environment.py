@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import AdapterError
 from taskq_exporter.config import ConfiguredSource
+from taskq_exporter.log import keep_secret
 from taskq_exporter.settings import SourceConfig
 
 __all__ = ["NOTHING_CONFIGURED", "VARIABLES", "detect"]
@@ -28,9 +29,15 @@ NOTHING_CONFIGURED = (
 )
 
 
-async def detect(adapters: Adapters, env: Mapping[str, str]) -> list[ConfiguredSource]:
-    """The sources that the installed adapters find now; an adapter that cannot look finds none, and says so."""
-    found = await asyncio.gather(*(_ask(adapters, name, env) for name in adapters.names))
+async def detect(
+    adapters: Adapters, env: Mapping[str, str], failing: dict[str, str] | None = None
+) -> list[ConfiguredSource]:
+    """The sources that the installed adapters find now; an adapter that cannot look finds none, and says so.
+
+    With `failing`, the same at each call, it says so when that begins, changes or ends, not each time.
+    """
+    failing = {} if failing is None else failing
+    found = await asyncio.gather(*(_ask(adapters, name, env, failing) for name in adapters.names))
     sources: dict[str, ConfiguredSource] = {}
     for source in (source for of_adapter in found for source in of_adapter):
         if sources.setdefault(source.config.name, source) is not source:
@@ -38,20 +45,35 @@ async def detect(adapters: Adapters, env: Mapping[str, str]) -> list[ConfiguredS
     return list(sources.values())
 
 
-async def _ask(adapters: Adapters, name: str, env: Mapping[str, str]) -> list[ConfiguredSource]:
+async def _ask(
+    adapters: Adapters, name: str, env: Mapping[str, str], failing: dict[str, str]
+) -> list[ConfiguredSource]:
+    before = failing.pop(name, "")
     try:
         adapter = adapters.get(name)
         async with asyncio.timeout(TIMEOUT):
-            return [_configure(adapter, d.name, d.url, d.options) for d in await adapter.detect(env)]
-    except (LoadError, AdapterError, TimeoutError) as error:
+            found = [_configure(adapter, d.name, d.url, d.options) for d in await adapter.detect(env)]
+    except Exception as error:  # noqa: BLE001 - one adapter's failure must not hide what the others find
+        # not its text, which may differ each time
+        failing[name] = error.reason.value if isinstance(error, AdapterError) else type(error).__name__
+        if failing[name] != before:
+            _say(name, error)
+        return []
+    if before:
+        log.info("can look for sources again", adapter=name)
+    return found
+
+
+def _say(name: str, error: Exception) -> None:
+    if isinstance(error, LoadError | AdapterError | TimeoutError):
         log.warning("cannot look for sources", adapter=name, error=str(error) or type(error).__name__)
-    except ValidationError as error:
+    elif isinstance(error, ValidationError):  # its text shows what was found
         log.error("bug in adapter", adapter=name, doing="detect", errors=error.error_count())
-    except Exception as error:
+    else:
         log.error("bug in adapter", adapter=name, doing="detect", exc_info=error)
-    return []
 
 
 def _configure(adapter: Adapter, name: str, url: str, options: Mapping[str, object]) -> ConfiguredSource:
+    keep_secret(url)
     core = {**adapter.options.core_defaults, "name": name, "adapter": adapter.name, "url": url}
     return ConfiguredSource(SourceConfig.model_validate(core), adapter, adapter.options.model_validate(dict(options)))

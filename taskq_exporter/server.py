@@ -13,6 +13,7 @@ from aiohttp import web
 from taskq_exporter import __version__
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.exposition import negotiate, wants_gzip
+from taskq_exporter.log import redact
 from taskq_exporter.page import render
 from taskq_exporter.scrape import SourceRunner
 
@@ -106,7 +107,7 @@ def _row(runner: SourceRunner) -> str:
     elif runner.error is None:
         state = '<td class="up">up</td>'
     else:
-        text = html.escape(f"{runner.error.reason.value}: {runner.error}")
+        text = html.escape(redact(f"{runner.error.reason.value}: {runner.error}"))
         state = f'<td class="down">down: {text}</td>'
     last = f"{max(time.time() - runner.last_success, 0):.0f} s ago" if runner.last_success else "never"
     follower = {True: "following", False: "not following", None: "none"}[runner.following]

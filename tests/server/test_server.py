@@ -22,10 +22,12 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from taskq_exporter import cli
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.api import AdapterError, QueueStats, Reason, Snapshot, State, hookimpl
+from taskq_exporter.api import AdapterError, QueueStats, Reason, Snapshot, Source, State, hookimpl
 from taskq_exporter.config import ConfiguredSource
 from taskq_exporter.exporter import Exporter
+from taskq_exporter.log import keep_secret
 from taskq_exporter.server import make_app, scrape_deadline
 from taskq_exporter.settings import SourceConfig
 
@@ -51,10 +53,11 @@ async def good() -> Snapshot:
 
 async def test_routes(exporter: Exporter) -> None:
     gate = asyncio.Event()
+    keep_secret("x://user:hunter2@h")
 
     async def first_waits() -> Snapshot:
         await gate.wait()
-        raise AdapterError(Reason.CONNECT, "refused <by> the server")
+        raise AdapterError(Reason.CONNECT, "refused <by> the server with hunter2")
 
     add(exporter, "ok", good)
     add(exporter, "bad & ugly", first_waits)
@@ -75,7 +78,7 @@ async def test_routes(exporter: Exporter) -> None:
         assert (await client.head("/-/healthy")).status == 200
         index = await (await client.get("/")).text()
         assert "bad &amp; ugly" in index
-        assert "connect: refused &lt;by&gt; the server" in index
+        assert "connect: refused &lt;by&gt; the server with ***" in index
         assert "hunter2" not in index + text
         assert (await client.get("/nothing")).status == 404
         assert (await client.post("/metrics")).status == 405
@@ -155,7 +158,10 @@ def test_version_and_adapters() -> None:
         (("--config.file", "/nowhere.yaml"), "/nowhere.yaml: cannot be read"),
         (("--web.listen-address", "9540"), "HOST:PORT"),
         (("--web.listen-address", ":99999"), "HOST:PORT"),
+        (("--web.listen-address", f"{'a' * 70}:9540"), "cannot listen on aaaa"),
         (("--web.telemetry-path", "metrics"), "begin with /"),
+        (("--web.telemetry-path", "/m{"), "a plain path"),
+        (("--web.telemetry-path", "/-/ready"), "not below /-/"),
     ],
 )
 def test_wrong_flags_have_a_message_and_no_traceback(arguments: tuple[str, ...], words: str) -> None:
@@ -273,6 +279,40 @@ def test_once_prints_a_page_and_fails_where_a_source_failed(tmp_path: Path) -> N
     assert message.startswith(f"{tmp_path}/config.yaml:1:46: source 'shop' is down: connect: ")
     good = run("--config.check", "--config.file", str(config(tmp_path)))
     assert (good.returncode, "1 source" in good.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("secret", ["/nowhere/url", "/proc/self/mem"])  # no file, and one that even root cannot read
+def test_a_url_file_that_cannot_be_read_stops_only_its_source(tmp_path: Path, secret: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        f"sources:\n  - {{name: shop, adapter: celery, url_file: {secret}}}\n"
+        "  - {name: web, adapter: celery, url: 'redis://127.0.0.1:1/0'}\n"
+    )
+    once = run("once", "--config.file", str(path))
+    assert 'taskq_source_up{source="shop"} 0.0' in once.stdout
+    assert f"{path}:2:45: source 'shop' is down: auth: url_file {secret} cannot be read" in once.stderr
+    assert once.returncode == 1
+    assert "Traceback" not in once.stderr
+
+
+def test_grants_that_fail_stop_only_their_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @hookimpl
+    def grants(source: Source) -> str:
+        if source.name == "shop":
+            raise AdapterError(Reason.UNSUPPORTED, "nobody can read hunter2")
+        return "GRANT"
+
+    plugin = SimpleNamespace(collect=hookimpl(good), grants=grants)
+    monkeypatch.setattr(cli, "Adapters", lambda: Adapters({"celery": plugin}))
+    monkeypatch.setattr(cli, "configure", lambda *_: None)
+    path = config(tmp_path)
+    path.write_text(path.read_text().replace("}]", "}, {name: web, adapter: celery, url: 'x://h'}]"))
+    assert cli.main(["grants", "--config.file", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "# web (celery)\nGRANT\n\n"
+    assert err == f"{path}:1:46: source 'shop': unsupported: nobody can read ***\n"
 
 
 def test_the_core_starts_without_any_broker_client() -> None:

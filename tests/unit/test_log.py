@@ -13,9 +13,7 @@ from taskq_exporter.credentials import passwords, without_credentials
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(log, "_secrets", set())
-    monkeypatch.setattr(log, "_pattern", log._pattern)
+def _logging_as_before() -> Iterator[None]:
     root, level = logging.getLogger(), logging.getLogger("taskq_exporter").level
     before = (root.handlers[:], root.level)
     yield
