@@ -63,8 +63,8 @@ def page() -> str:
         f"- Values of a label in one source: {', '.join(f'{label} {cap:,}' for label, cap in CAPPED_LABELS.items())};"
         f" {LABEL_SETS_CAP:,} label sets of each counter or histogram. `limits:` sets others.",
         "- What is over a cap stands under `_other` where it adds up or has a maximum; each time something is,"
-        " `taskq_source_label_overflow_total` counts. Totals that the backend keeps are left out instead: their sum would"
-        " go back when one of them goes.",
+        " `taskq_source_label_overflow_total` counts. Totals that the backend keeps are left out instead: their sum"
+        " would go back when one of them goes.",
         "",
         "## The exporter's own",
         "",
