@@ -6,13 +6,13 @@ import asyncio
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg import sql
-from taskq_exporter_sql import SqlClient, Transaction, XidCursor, describe, read_horizon, read_only
+from taskq_exporter_sql import Horizon, SqlClient, Transaction, XidCursor, describe, read_horizon, read_only
 
-from taskq_exporter.api import AdapterError, Ledger, Outcome, Reason, Source
+from taskq_exporter.api import Ledger, Outcome, Source
 from taskq_exporter_postgres.collect import advised, bind_jobs
 from taskq_exporter_postgres.options import PostgresOptions
 from taskq_exporter_postgres.statements import finished_jobs, finished_totals
@@ -49,6 +49,7 @@ class _Look:
     lag: float | None
     rows: Sequence[tuple[Any, ...]] = field(default=())
     misfit: str = ""
+    gap: bool = False  # jobs that were committed late may be missing
 
 
 async def step(source: Source, client: SqlClient, ledger: Ledger) -> None:
@@ -65,6 +66,8 @@ async def step(source: Source, client: SqlClient, ledger: Ledger) -> None:
     # from here on no await: counts and cursor change together
     if look.misfit:
         ledger.start_over(look.misfit)
+    if look.gap:
+        ledger.gap()
     _count(look.rows, ledger)
     ledger.cursor = look.cursor
     ledger.commands(transaction.commands)
@@ -107,21 +110,31 @@ async def _look_by_ids(options: PostgresOptions, transaction: Transaction, ledge
     horizon = await read_horizon(transaction)
     cursor, misfit = ledger.cursor, ""
     if cursor is not None:
-        if not isinstance(cursor, dict) or "seen" not in cursor:
+        if not isinstance(cursor, dict) or not isinstance(cursor.get("seen"), list):
             misfit = "not a cursor by ids"
-        elif cursor["database"] != horizon.database or cursor["since"] > horizon.now + options.finished.overlap:
-            misfit = "the database was made anew, or its clock is behind the cursor"
+        elif cursor["database"] != horizon.database:
+            misfit = "the database was made anew"
+        elif cursor["since"] > horizon.now + options.finished.overlap and not horizon.standby:
+            misfit = "the server's clock is behind the cursor"
     start = cursor is None or bool(misfit)
     since = (horizon.now if start else float(cursor["since"])) - options.finished.overlap
-    query = sql.SQL("SELECT * FROM ({}) AS finished LIMIT {}").format(
-        finished_jobs(jobs, options.table, options.outcomes, since=since), sql.Literal(MAX_IDS + 1)
+    known = None if start else cursor
+    finished = finished_jobs(jobs, options.table, options.outcomes, since=since)
+    floor = known["floor"] if known else None
+    query = sql.SQL("SELECT * FROM ({}) AS finished{} LIMIT {}").format(
+        finished,
+        sql.SQL("")
+        if floor is None
+        else sql.SQL(" WHERE (finished > {}) IS NOT FALSE").format(sql.Literal(floor)),  # NULL: it ended at infinity
+        sql.Literal(MAX_IDS + 1),
     )
     rows = await transaction.fetch("finished", query, doing="reading finished jobs")
     if len(rows) > MAX_IDS:
-        raise AdapterError(Reason.COST, f"more than {MAX_IDS} finished jobs to remember: lower finished.overlap")
+        return replace(await _look_past_ids(transaction, ledger, finished, known, horizon), misfit=misfit)
+    # an id alone is not unique in a view, and a job that ran again ended at another time;
     # every later window begins later, so what this one shows is all that must be remembered
-    seen = {job: ended for *_, job, ended in rows if job is not None}
-    before = seen if start else cursor["seen"]
+    seen = {(job, ended) for *_, job, ended in rows if job is not None}
+    before = {(job, ended) for job, ended in known["seen"]} if known else seen
     new = [
         (
             outcome,
@@ -134,10 +147,32 @@ async def _look_by_ids(options: PostgresOptions, transaction: Transaction, ledge
             wait,
         )
         for outcome, queue, task, run, wait, job, ended in rows
-        if job is not None and before.get(job) != ended  # a job that ran again ended at another time
+        if job is not None and (job, ended) not in before
     ]
-    state = {"since": horizon.now, "seen": seen, "database": horizon.database}
+    state = {"since": horizon.now, "floor": floor, "seen": list(seen), "database": horizon.database}
     return _Look(state, 0.0, new, misfit)
+
+
+async def _look_past_ids(
+    transaction: Transaction, ledger: Ledger, finished: sql.Composable, cursor: dict[str, Any] | None, horizon: Horizon
+) -> _Look:
+    """More jobs ended than can be remembered: count by time what ended after all that was seen, and begin anew."""
+    now = horizon.now
+    state = {"since": now, "floor": now, "seen": [], "database": horizon.database}
+    if cursor is None:
+        return _Look(state, 0.0)
+    ends = [ended for _, ended in cursor["seen"] if ended is not None and ended <= now]
+    last = max([*ends, *([] if cursor["floor"] is None else [cursor["floor"]])], default=None)
+    part = sql.SQL("SELECT * FROM ({}) AS finished WHERE id IS NOT NULL AND finished <= {}{}").format(
+        finished,
+        sql.Literal(now),
+        sql.SQL("") if last is None else sql.SQL(" AND finished > {}").format(sql.Literal(last)),
+    )
+    totals = finished_totals(part, run_bounds=ledger.run_bounds, wait_bounds=ledger.wait_bounds)
+    rows = await transaction.fetch("finished", totals, doing="counting finished jobs")
+    # clocks ahead: what was counted and ended after `now` is found again
+    state["seen"] = [(job, ended) for job, ended in cursor["seen"] if ended is None or ended > now]
+    return _Look(state, 0.0, rows, gap=True)
 
 
 def _count(rows: Sequence[tuple[Any, ...]], ledger: Ledger) -> None:

@@ -94,6 +94,7 @@ class FakeLedger:
         self.lag: float | None = None
         self.followed = 0
         self.started_over: list[str] = []
+        self.gaps = 0
         self.read = 0
         self.sent = 0
         self.counted: set[str] = set()
@@ -109,6 +110,9 @@ class FakeLedger:
         self.cursor = None
         self.totals.clear()
         self.started_over.append(why)
+
+    def gap(self) -> None:
+        self.gaps += 1
 
     def finished(self, queue: str, task: str, outcome: Outcome, worker: str = "", n: int = 1) -> None:
         key = (queue, task, outcome.value)

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from taskq_exporter_postgres import follow as follow_module
 from taskq_exporter_postgres.adapter import connect, follow
 from taskq_exporter_postgres.follow import step
 
@@ -321,6 +322,44 @@ async def test_mode_ids_on_a_view(jobs: Admin, make_source: Any, make_ledger: An
         jobs.execute("UPDATE jobs SET finished_at = clock_timestamp() WHERE id = 1")
         await step(source, client, ledger)
     assert ledger.totals == {("v", "", "succeeded"): 7}
+
+
+async def test_mode_ids_where_two_rows_share_an_id(jobs: Admin, make_source: Any, make_ledger: Any) -> None:
+    jobs.execute("CREATE TABLE old (LIKE jobs); CREATE VIEW v AS SELECT * FROM jobs UNION ALL SELECT * FROM old")
+    source, ledger = make_source(VIEW, finished={"mode": "ids"}), make_ledger()
+    async with connect(source) as client:
+        await step(source, client, ledger)
+        for name in ("jobs", "old"):
+            jobs.execute(
+                f"INSERT INTO {name} (id, queue, kind, state, priority, attempts, created_at, finished_at, payload)"
+                " OVERRIDING SYSTEM VALUE VALUES (1, 'a', 'mail', 'done', 0, 0, now(), clock_timestamp(), '')"
+            )
+        for _ in range(4):
+            await step(source, client, ledger)
+            ledger.cursor = json.loads(json.dumps(ledger.cursor))
+    assert ledger.totals == {("v", "", "succeeded"): 2}
+
+
+@pytest.mark.parametrize("history", [0, 5, 50])
+async def test_mode_ids_with_more_jobs_than_it_remembers(
+    jobs: Admin, make_source: Any, make_ledger: Any, monkeypatch: pytest.MonkeyPatch, history: int
+) -> None:
+    """A backlog, all of it ended at one moment: counted once, with a gap, and counting goes on."""
+    monkeypatch.setattr(follow_module, "MAX_IDS", 20)
+    jobs.execute("CREATE VIEW v AS SELECT * FROM jobs")
+    many = DONE.replace("VALUES (", "SELECT ").removesuffix(")") + " FROM generate_series(1, %s)"
+    jobs.execute(many, [history])
+    source, ledger = make_source(VIEW, finished={"mode": "ids"}), make_ledger()
+    async with connect(source) as client:
+        for total, gaps in ((0, 0), (30, 1), (31, 1), (61, 2), (62, 2)):
+            if total:
+                jobs.execute(many, [30 if gaps > ledger.gaps else 1])
+            for _ in range(2):
+                await step(source, client, ledger)
+                ledger.cursor = json.loads(json.dumps(ledger.cursor))
+            assert sum(ledger.totals.values()) == total
+            assert ledger.gaps == gaps
+    assert ledger.started_over == []
 
 
 @pytest.mark.parametrize(
