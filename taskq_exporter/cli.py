@@ -7,10 +7,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -29,10 +29,16 @@ __all__ = ["main"]
 
 log = structlog.get_logger("taskq_exporter")
 
+_T = TypeVar("_T")
+
 COMMANDS_GROUP = "taskq_exporter.commands"
 DEFAULT_ADDRESS = ":9540"
 #: Seconds between looks for queues in the environment while there are none.
 DETECT_EVERY = 10.0
+#: The same where there are some.
+DETECT_SELDOM = 60.0
+#: Seconds that tasks may take to end when everything else has.
+LAST_TASKS = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,15 +134,17 @@ def _file_config(arguments: argparse.Namespace, adapters: Adapters) -> Config | 
     return load_config(arguments.config_file, adapters)
 
 
-async def _sources(arguments: argparse.Namespace, adapters: Adapters) -> Sequence[ConfiguredSource]:
+async def _sources(
+    arguments: argparse.Namespace, adapters: Adapters, failing: dict[str, str] | None = None
+) -> Sequence[ConfiguredSource]:
     config = _file_config(arguments, adapters)
     if config is not None:
         return config.sources
-    found = await detect(adapters, os.environ)
+    failing = {} if failing is None else failing
+    found = await detect(adapters, os.environ, failing)
     if not found:
-        raise _UsageError(
-            "no queue was found at the servers that the environment names; start a worker, or configure one"
-        )
+        what = "the log says why not all could be searched" if failing else "start a worker, or configure one"
+        raise _UsageError(f"no queue was found at the servers that the environment names; {what}")
     return found
 
 
@@ -156,7 +164,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise _UsageError("--web.telemetry-path must begin with /")
     if arguments.path.startswith("/-/") or set(arguments.path) & set("{}?#% "):
         raise _UsageError("--web.telemetry-path must be a plain path like /metrics, and not below /-/")
-    return asyncio.run(_run_server(arguments, adapters, host, port))
+    return _run(_run_server(arguments, adapters, host, port))
 
 
 async def _run_server(arguments: argparse.Namespace, adapters: Adapters, host: str, port: int) -> int:
@@ -204,37 +212,39 @@ def _open_state(config: Config | None) -> StateDir | None:
 
 
 async def _find(exporter: Exporter, adapters: Adapters) -> None:
-    """Look for sources in the environment until there are some."""
+    """Look for sources in the environment, again and again for the adapters that have none."""
     failing: dict[str, str] = {}
-    while not exporter.runners:
-        for source in await detect(adapters, os.environ, failing):
+    while True:
+        having = {runner.adapter.name for runner in exporter.runners.values()}
+        found = await detect(adapters, os.environ, failing, skip=having)
+        for source in found:
             exporter.add(source)
-        if exporter.runners:
+        if found:
             await exporter.gather()
-        else:
-            await asyncio.sleep(DETECT_EVERY)
+        await asyncio.sleep(DETECT_SELDOM if exporter.runners else DETECT_EVERY)
 
 
 def _once(arguments: argparse.Namespace) -> int:
-    configure("error", arguments.log_format)  # what fails is said once, below the page
-    return asyncio.run(_print_page(arguments))
+    if arguments.config_file is not None:
+        configure("error", arguments.log_format)  # what fails is said once, below the page
+    return _run(_print_page(arguments))
 
 
 async def _print_page(arguments: argparse.Namespace) -> int:
     exporter = Exporter()
+    failing: dict[str, str] = {}
     try:
-        for source in await _sources(arguments, Adapters()):
+        for source in await _sources(arguments, Adapters(), failing):
             exporter.add(source, follow=False)
         reports = await exporter.gather()
         sys.stdout.buffer.write(await render(exporter, reports))
         sys.stdout.flush()
-        for runner in exporter.runners.values():
-            if runner.error is not None:
-                where, name, reason = runner.configured.where, runner.name, runner.error.reason.value
-                print(redact(f"{where or name}: source {name!r} is down: {reason}: {runner.error}"), file=sys.stderr)
+        for runner in exporter.runners.values() if arguments.config_file is not None else ():
+            for text in runner.complaints():
+                print(redact(f"{runner.configured.where}: source {runner.name!r} {text}"), file=sys.stderr)
     finally:
         await exporter.close()
-    return 0 if all(report.up for report in reports) else 1
+    return 0 if all(report.up for report in reports) and not failing else 1
 
 
 def _adapters(_arguments: argparse.Namespace) -> int:
@@ -248,7 +258,7 @@ def _adapters(_arguments: argparse.Namespace) -> int:
 
 def _grants(arguments: argparse.Namespace) -> int:
     status = 0
-    for configured in asyncio.run(_sources(arguments, Adapters())):
+    for configured in _run(_sources(arguments, Adapters())):
         where, name = configured.where, configured.config.name
         try:
             text = configured.adapter.grants(make_source(configured))
@@ -259,6 +269,22 @@ def _grants(arguments: argparse.Namespace) -> int:
         print(f"# {configured.config.name} ({configured.adapter.name})")
         print(text.strip() if text is not None else "# this adapter does not say what rights it needs", end="\n\n")
     return status
+
+
+def _run(main: Coroutine[Any, Any, _T]) -> _T:
+    """As asyncio.run, which would wait for ever for a task that does not end when it is cancelled."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        try:
+            return runner.run(main)
+        finally:
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            if tasks and loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_TASKS))[1]:
+                log.warning("leaving what does not end", tasks=len(tasks))
+                sys.stdout.flush()
+                os._exit(0)
 
 
 def _address(listen: str | None) -> tuple[str, int]:

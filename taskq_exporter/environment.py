@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
 from pydantic import ValidationError
@@ -30,14 +30,15 @@ NOTHING_CONFIGURED = (
 
 
 async def detect(
-    adapters: Adapters, env: Mapping[str, str], failing: dict[str, str] | None = None
+    adapters: Adapters, env: Mapping[str, str], failing: dict[str, str] | None = None, *, skip: Collection[str] = ()
 ) -> list[ConfiguredSource]:
     """The sources that the installed adapters find now; an adapter that cannot look finds none, and says so.
 
-    With `failing`, the same at each call, it says so when that begins, changes or ends, not each time.
+    With `failing`, the same at each call, it says so when that begins, changes or ends, not each time. The adapters in
+    `skip` are not asked.
     """
     failing = {} if failing is None else failing
-    found = await asyncio.gather(*(_ask(adapters, name, env, failing) for name in adapters.names))
+    found = await asyncio.gather(*(_ask(adapters, name, env, failing) for name in adapters.names if name not in skip))
     sources: dict[str, ConfiguredSource] = {}
     for source in (source for of_adapter in found for source in of_adapter):
         if sources.setdefault(source.config.name, source) is not source:

@@ -204,6 +204,13 @@ class SourceRunner:
         """Count something that the adapter must never do; returns what to say of it."""
         return str(self.failures.take(error, doing))
 
+    def complaints(self) -> list[str]:
+        """What a person should know of the last collect."""
+        if self.error is not None:
+            return [f"is down: {self.error.reason.value}: {self.error}"]
+        problems = self._snapshot.problems if self._snapshot is not None else ()
+        return [f"cannot read {p.part}: {p.reason.value}: {p.message}" for p in problems]
+
     @property
     def following(self) -> bool | None:
         """Whether the follower follows; None where there is none."""

@@ -104,11 +104,10 @@ table{{border-collapse:collapse;width:100%}}th,td{{text-align:left;padding:.4rem
 def _row(runner: SourceRunner) -> str:
     if not runner.tried:
         state = "<td>not collected yet</td>"
-    elif runner.error is None:
-        state = '<td class="up">up</td>'
     else:
-        text = html.escape(redact(f"{runner.error.reason.value}: {runner.error}"))
-        state = f'<td class="down">down: {text}</td>'
+        lines = [] if runner.error else ['<span class="up">up</span>']
+        lines += (f'<span class="down">{html.escape(redact(text))}</span>' for text in runner.complaints())
+        state = f"<td>{'<br>'.join(lines)}</td>"
     last = f"{max(time.time() - runner.last_success, 0):.0f} s ago" if runner.last_success else "never"
     follower = {True: "following", False: "not following", None: "none"}[runner.following]
     name, adapter = html.escape(runner.name), html.escape(runner.adapter.name)

@@ -320,3 +320,21 @@ def test_the_core_starts_without_any_broker_client() -> None:
     code = f"import sys, taskq_exporter.cli as c; c._parser(); print([m for m in {clients} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_task_that_does_not_end_does_not_hold_up_the_exit() -> None:
+    code = """
+import asyncio, taskq_exporter.cli as cli
+async def stubborn():
+    while True:
+        try: await asyncio.sleep(60)
+        except asyncio.CancelledError: pass
+async def main():
+    asyncio.create_task(stubborn())
+    await asyncio.sleep(0.01)
+cli.LAST_TASKS = 0.1
+cli._run(main())
+"""
+    begun = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+    assert time.monotonic() - begun < 10
