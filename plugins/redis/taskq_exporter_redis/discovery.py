@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
@@ -11,6 +12,9 @@ from typing import Self
 
 from taskq_exporter.api import AdapterError, Reason
 from taskq_exporter_redis.client import RedisClient
+
+#: How many times as long as a round took the search rests at least: a walk through a large database is not all it does.
+RESTS = 20
 
 
 def escape_glob(text: str) -> str:
@@ -46,7 +50,7 @@ async def scan(
 
 
 class Discovery:
-    """Names that `refresh` finds: now, and again every so many seconds, while the context is entered."""
+    """Names that `refresh` finds: now, and again every so many seconds or later, while the context is entered."""
 
     def __init__(self, refresh: Callable[[], Awaitable[Iterable[str]]], every: float) -> None:
         #: Why the last round found nothing new; what earlier rounds found is kept.
@@ -66,8 +70,10 @@ class Discovery:
     ) -> None:
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        # Again and again: the wait_for of Python 3.11, which redis-py uses, can swallow a cancellation.
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=0.05)
 
     async def names(self, timeout: float) -> frozenset[str]:
         """The names of the last round that succeeded; waits up to `timeout` seconds, and only for the first round."""
@@ -81,6 +87,7 @@ class Discovery:
 
     async def _run(self) -> None:
         while True:
+            started = time.monotonic()
             try:
                 self._names = frozenset(await self._refresh())
                 self.problem = None
@@ -90,4 +97,5 @@ class Discovery:
                 self.problem = AdapterError(Reason.BUG, f"{type(error).__name__} while looking for names")
             self._first.set()
             # An error is looked at again soon: the server may have been starting.
-            await asyncio.sleep(min(self._every, 10) if self.problem else self._every)
+            pause = min(self._every, 10) if self.problem else self._every
+            await asyncio.sleep(max(pause, (time.monotonic() - started) * RESTS))

@@ -86,3 +86,54 @@ async def test_leaving_ends_the_search() -> None:
         await asyncio.sleep(0)
         assert asyncio.all_tasks() != before
     assert asyncio.all_tasks() == before
+
+
+async def test_leaving_ends_a_search_that_swallows_a_cancellation() -> None:
+    """As the wait_for of Python 3.11 does where the reply and the cancellation come at once."""
+    swallowed = 0
+
+    async def refresh() -> Iterable[str]:
+        nonlocal swallowed
+        while not swallowed:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        return []
+
+    async with asyncio.timeout(5):
+        async with Discovery(refresh, every=3600):
+            await asyncio.sleep(0)
+    assert swallowed == 1
+
+
+async def test_leaving_at_any_moment_of_a_round(redis_url: str) -> None:
+    for steps in range(40):
+        async with connect(source(redis_url)) as client:
+
+            async def refresh() -> Iterable[str]:
+                await client.pipeline([("PING",), ("PING",)])
+                return ()
+
+            async with asyncio.timeout(5):
+                async with Discovery(refresh, every=3600):
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+
+
+async def test_a_search_rests_far_longer_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskq_exporter_redis.discovery.RESTS", 5)
+    times: list[float] = []
+    done = asyncio.Event()
+
+    async def refresh() -> Iterable[str]:
+        times.append(time.monotonic())
+        await asyncio.sleep(0.1)
+        times.append(time.monotonic())
+        if len(times) == 4:
+            done.set()
+        return ["a"]
+
+    async with asyncio.timeout(10), Discovery(refresh, every=0):
+        await done.wait()
+    assert times[2] - times[1] >= 5 * 0.1
