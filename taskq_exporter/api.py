@@ -106,6 +106,8 @@ class Options(BaseModel):
 
     #: An option that names several, and the option that each becomes: {"aliases": "alias"} makes sources NAME/ALIAS.
     expands: ClassVar[Mapping[str, str]] = {}
+    #: The schemes of the URLs that the adapter takes: another one is a mistake in the configuration. Empty: any.
+    schemes: ClassVar[Sequence[str]] = ()
     #: Other defaults for core options of this adapter's sources: {"duty_cycle": 0.05}.
     core_defaults: ClassVar[Mapping[str, Any]] = {}
 

@@ -154,6 +154,8 @@ class _Reader:
         core = {key: value for key, value in entry.items() if key in SourceConfig.model_fields}
         core = {**(adapter.options.core_defaults if adapter else {}), **defaults, **core}
         config = self._validate(SourceConfig, core, at)
+        if adapter is not None and isinstance(url := core.get("url"), str):
+            self._scheme(adapter, url, (*at, "url"))
         if adapter is None:
             return []
         self._known_families(entry, at, [adapter.name])
@@ -167,6 +169,12 @@ class _Reader:
                 named = config.model_copy(update={"name": f"{config.name}{suffix}"})
                 expanded.append(ConfiguredSource(named, adapter, checked, where))
         return expanded
+
+    def _scheme(self, adapter: Adapter, url: str, where: Location) -> None:
+        scheme, separator, _ = url.partition("://")
+        if separator and adapter.options.schemes and scheme.split("+")[0] not in adapter.options.schemes:
+            takes = ", ".join(f"{known}://" for known in adapter.options.schemes)
+            self._problem(where, f"url: {adapter.name} takes {takes}")
 
     def _adapter(self, entry: dict[str, Any], at: Location) -> Adapter | None:
         """The source's adapter; None where it names none that loads: its own options cannot be checked then."""

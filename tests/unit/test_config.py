@@ -17,6 +17,7 @@ DATA = Path(__file__).parents[1] / "data" / "config"
 class FakeOptions(Options):
     expands: ClassVar = {"aliases": "alias"}
     core_defaults: ClassVar = {"duty_cycle": 0.05}
+    schemes: ClassVar = ("fake", "x", "redis", "postgresql")
     alias: str = "default"
     depth: int = 1
     prefix: str = "p"

@@ -15,6 +15,7 @@ class CeleryOptions(Options):
     """Options of a celery source; durations are seconds or Prometheus durations."""
 
     expands: ClassVar[dict[str, str]] = {"databases": "database"}
+    schemes: ClassVar[tuple[str, ...]] = ("redis", "rediss", "unix", "socket")
 
     #: Instead of the URL's database.
     database: Annotated[int, Field(ge=0)] | None = None

@@ -13,6 +13,7 @@ class DjangoTasksRedisOptions(Options):
     """Options of a django_tasks_redis source; durations are seconds or Prometheus durations."""
 
     expands: ClassVar[dict[str, str]] = {"aliases": "alias"}
+    schemes: ClassVar[tuple[str, ...]] = ("redis", "rediss", "unix")
 
     prefix: str = Field(default="django_tasks", min_length=1)  # REDIS_KEY_PREFIX
     alias: str = Field(default="default", min_length=1)  # key of TASKS

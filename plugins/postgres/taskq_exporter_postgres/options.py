@@ -164,6 +164,7 @@ class PostgresOptions(Options):
     """Options of adapter `postgres`."""
 
     core_defaults: ClassVar[Mapping[str, Any]] = {"duty_cycle": 0.05}
+    schemes: ClassVar[tuple[str, ...]] = ("postgresql", "postgres")
 
     table: Table
     workers: Workers | None = None
