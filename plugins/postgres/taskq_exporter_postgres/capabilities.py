@@ -10,7 +10,9 @@ from taskq_exporter_postgres.options import LIVE, PostgresOptions, Table
 
 __all__ = ["able_states", "capabilities", "tells_overdue", "tells_ready_age"]
 
-Why = Literal["none", "option", "backend"]
+Why = Literal["none", "permission", "option", "backend"]
+#: What the worker table and the connection tell.
+_NOT_OF_JOBS = ("taskq_worker_up", "taskq_worker_last", "taskq_worker_start", "taskq_worker_slots", "taskq_broker_")
 
 
 def able_states(options: PostgresOptions) -> tuple[State, ...]:
@@ -36,9 +38,18 @@ def tells_ready_age(table: Table) -> bool:
     return table.columns.created_at is not None or table.columns.scheduled_at is not None
 
 
-def capabilities(options: PostgresOptions) -> list[Capability]:
-    """Every family that a jobs table could have, and why one is missing: an option, or not in such a table at all."""
-    return [Capability(family=family, state=state, reason=why) for family, state, why in _rows(options)]
+def capabilities(options: PostgresOptions, *, visible: bool = True) -> list[Capability]:
+    """Every family that a jobs table could have, and why one is missing: an option, or not in such a table at all.
+
+    Args:
+        options: The described table.
+        visible: Whether every row of the jobs table can be seen.
+    """
+
+    def reason(family: str, why: Why) -> Why:
+        return "permission" if why == "none" and not visible and not family.startswith(_NOT_OF_JOBS) else why
+
+    return [Capability(family=family, state=state, reason=reason(family, why)) for family, state, why in _rows(options)]
 
 
 def _rows(options: PostgresOptions) -> Iterator[tuple[str, str, Why]]:

@@ -78,20 +78,26 @@ async def collect(source: Source, client: SqlClient) -> Snapshot:
     tally = Tally(options)
     workers: dict[str, WorkerStats] = {}
     problems: list[Problem] = []
+    visible = True
     names = [table.table_name, *([options.workers.table_name] if options.workers else [])]
     async with read_only(client, timeout=source.timeout) as transaction:
         found = await describe(transaction, names)
         bound = bind_jobs(options, found, LIVE_ROLES)
-        if any(table.words(state) for state in WAITING):
+        try:
+            bound.need_all_rows()
+        except AdapterError as error:  # the server and the workers are known nevertheless
+            visible = False
+            problems.append(Problem(reason=error.reason, part="rows", message=str(error)))
+        if visible and any(table.words(state) for state in WAITING):
             with advised(table, State.READY):
                 for row in await _rows(transaction, "waiting", waiting_jobs(bound, table), "counting waiting jobs"):
                     tally.add_waiting(*row)
-        if any(table.words(state) for state in LIVE if state not in WAITING):
+        if visible and any(table.words(state) for state in LIVE if state not in WAITING):
             with advised(table, State.RUNNING):
                 for row in await _rows(transaction, "active", active_jobs(bound, table), "counting running jobs"):
                     tally.add_active(*row)
         try:
-            workers = await _read_workers(transaction, source, found, busy=bound.has("worker"))
+            workers = await _read_workers(transaction, source, found, busy=visible and bound.has("worker"))
         except AdapterError as error:  # the jobs are known nevertheless
             if error.reason is Reason.CONNECT:
                 raise
@@ -99,11 +105,12 @@ async def collect(source: Source, client: SqlClient) -> Snapshot:
     return Snapshot(
         server="postgresql",
         server_version=client.server_version,
-        queues=tally.queues(),
+        queues=tally.queues() if visible else [],
+        queues_complete=visible,
         longest_runs=tally.longest_runs(),
-        workers=tally.workers(workers),
+        workers=tally.workers(workers) if visible else list(workers.values()),
         broker=BrokerStats(roundtrip_seconds=transaction.roundtrip_seconds),
-        capabilities=capabilities(options),
+        capabilities=capabilities(options, visible=visible),
         problems=problems,
         commands=transaction.commands,
         query_seconds={name: seconds for name, seconds in transaction.seconds.items() if name in _COSTLY},
@@ -118,6 +125,7 @@ async def _read_workers(
     table = bind_workers(options, found)
     if table is None or options.workers is None:
         return {}
+    table.need_all_rows()
     query = worker_rows(table, stale_after=options.workers.stale_after, forget_after=source.worker_ttl)
     workers: dict[str, WorkerStats] = {}
     rows = await _rows(transaction, "workers", query, "reading workers")

@@ -19,10 +19,6 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.o
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
 WHERE n.nspname = {schema} AND c.relname = {name} AND i.indisvalid
 """
-_HIDDEN = """
-SELECT row_security_active(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = {schema} AND c.relname = {name}
-"""
 
 
 async def diagnose(source: Source, client: SqlClient) -> list[Finding]:
@@ -33,11 +29,6 @@ async def diagnose(source: Source, client: SqlClient) -> list[Finding]:
     async with read_only(client, timeout=source.timeout) as transaction:
         found = await describe(transaction, names)
         indexes = await transaction.fetch("indexes", _of(table.table_name, _INDEXES), doing="reading the catalogs")
-        hidden = [
-            name
-            for name in names
-            if (True,) in await transaction.fetch("hidden", _of(name, _HIDDEN), doing="reading the catalogs")
-        ]
     findings = []
     try:
         jobs = bind_jobs(options, found, LIVE_ROLES)
@@ -45,7 +36,7 @@ async def diagnose(source: Source, client: SqlClient) -> list[Finding]:
         if options.outcomes:
             jobs = bind_jobs(options, found, FINISHED_ROLES, needs_xmin=options.finished.mode == "xid")
             findings.append(Finding(level="ok", text=f"{table.table_name}: finished jobs can be counted"))
-        if bind_workers(options, found):
+        if workers_table := bind_workers(options, found):
             findings.append(Finding(level="ok", text=f"{names[-1]}: the workers can be read"))
     except AdapterError as error:
         return [*findings, Finding(level="problem", text=str(error))]
@@ -53,10 +44,12 @@ async def diagnose(source: Source, client: SqlClient) -> list[Finding]:
     if naive:
         text = f"{', '.join(naive)}: times without time zone are read as {table.naive_timezone}"
         findings.append(Finding(level="note", text=text, advice="set table.naive_timezone to what the writers mean"))
-    findings += [
-        Finding(level="problem", text=f"row-level security of {name} may hide rows", advice="give the role a policy")
-        for name in hidden
-    ]
+    for bound in (jobs, workers_table):
+        try:
+            if bound:
+                bound.need_all_rows()
+        except AdapterError as error:
+            findings.append(Finding(level="problem", text=str(error)))
     has_indexes = found[table.table_name].kind in "rpm"
     return findings + (_index_findings(options, indexes) if has_indexes else [])
 

@@ -77,6 +77,7 @@ async def step(source: Source, client: SqlClient, ledger: Ledger) -> None:
 async def _look_by_xid(options: PostgresOptions, transaction: Transaction, ledger: Ledger) -> _Look:
     found = await describe(transaction, [options.table.table_name])
     jobs = bind_jobs(options, found, FINISHED_ROLES, needs_xmin=True)
+    jobs.need_all_rows()
     horizon = await read_horizon(transaction)
     if ledger.cursor is None:
         return _Look(XidCursor.start(horizon).dump(), 0.0)
@@ -107,6 +108,7 @@ async def _look_by_xid(options: PostgresOptions, transaction: Transaction, ledge
 async def _look_by_ids(options: PostgresOptions, transaction: Transaction, ledger: Ledger) -> _Look:
     found = await describe(transaction, [options.table.table_name])
     jobs = bind_jobs(options, found, FINISHED_ROLES)
+    jobs.need_all_rows()
     horizon = await read_horizon(transaction)
     cursor, misfit = ledger.cursor, ""
     if cursor is not None:

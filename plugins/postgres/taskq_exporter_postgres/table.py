@@ -60,6 +60,7 @@ class BoundTable:
             raise AdapterError(Reason.PERMISSION, f"run: {grant_select(name, unreadable)}")
         self.name = name
         self.columns = columns
+        self._hides_rows = relation.hides_rows
         self._types = {role: relation.columns[column].type for role, column in columns.items()}
         self._zone = sql.Literal(naive_timezone)
         self._per_second = _PER_SECOND.get(epoch_unit or "")
@@ -74,6 +75,16 @@ class BoundTable:
         if type_ not in (_WITH_ZONE, _NAIVE, *_NUMBERS):
             message = f"column {self.columns[role]} of {self.name} is of type {type_}, which is none of a time"
             raise AdapterError(Reason.SCHEMA, message)
+
+    def need_all_rows(self) -> None:
+        """Raises AdapterError(permission) where row-level security may hide rows: what is counted would be too low."""
+        if self._hides_rows:
+            raise AdapterError(
+                Reason.PERMISSION,
+                f"row-level security of {self.name} may hide rows: run: CREATE POLICY taskq_exporter ON {self.name}"
+                " FOR SELECT TO taskq_exporter USING (true); or, where restrictive policies stay in the way:"
+                " ALTER ROLE taskq_exporter BYPASSRLS;",
+            )
 
     def has(self, role: str) -> bool:
         """Whether a column has this role."""

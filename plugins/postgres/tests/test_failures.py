@@ -153,6 +153,48 @@ async def test_grants_may_run_again_and_hide_the_rest(jobs: Admin, make_source: 
                 user.execute(forbidden)  # type: ignore[arg-type]
 
 
+async def test_hidden_rows_are_not_counted_as_none(
+    jobs: Admin, make_source: Any, make_ledger: Any, workers: Any, table: Any
+) -> None:
+    """Row-level security shows fewer rows and no error: zeros that are none must not reach the page."""
+    jobs.execute("INSERT INTO jobs (queue) VALUES ('a'), ('b'); INSERT INTO workers VALUES ('w1', now(), 4)")
+    source = make_source(workers=workers)
+    jobs.execute("ALTER TABLE jobs ENABLE ROW LEVEL SECURITY; CREATE POLICY tenant ON jobs USING (queue = 'a')")
+    snapshot = await collect_once(source)
+    ((reason, part, message),) = [(p.reason, p.part, p.message) for p in snapshot.problems]
+    assert (reason, part, "BYPASSRLS" in message) == (Reason.PERMISSION, "rows", True)
+    assert (snapshot.queues, snapshot.queues_complete, snapshot.longest_runs) == ([], False, [])
+    assert [(w.name, w.up, w.state, w.tasks) for w in snapshot.workers] == [("w1", True, None, {})]
+    able = {c.family for c in snapshot.capabilities if c.able}
+    assert "taskq_worker_up" in able
+    assert not [family for family in able if family.startswith(("taskq_task", "taskq_oldest"))]
+    assert "permission" in {c.reason for c in snapshot.capabilities if c.family == "taskq_tasks"}
+    async with connect(source) as client:
+        with pytest.raises(AdapterError) as failed:
+            await step(source, client, make_ledger())
+    assert failed.value.reason is Reason.PERMISSION
+    jobs.execute("CREATE POLICY cut ON jobs AS RESTRICTIVE USING (queue = 'a')")
+    policy, bypass = (part.split(";")[0] for part in message.split("run: ")[1].split("way: "))
+    for statement, problems in ((policy, 1), ("DROP POLICY cut ON jobs", 0)):
+        jobs.execute(statement)
+        assert len((await collect_once(source)).problems) == problems
+    assert {q.name for q in (await collect_once(source)).queues} == {"a", "b"}
+    jobs.execute("DROP POLICY taskq_exporter ON jobs")
+    assert len((await collect_once(source)).problems) == 1
+    jobs.execute(bypass)
+    try:
+        assert {q.name for q in (await collect_once(source)).queues} == {"a", "b"}
+    finally:
+        jobs.execute("ALTER ROLE taskq_exporter NOBYPASSRLS")  # roles are the server's, not the database's
+
+
+async def test_hidden_workers_are_a_problem_of_their_own(jobs: Admin, make_source: Any, workers: Any) -> None:
+    source = make_source(workers=workers)
+    jobs.execute("ALTER TABLE workers ENABLE ROW LEVEL SECURITY")
+    snapshot = await collect_once(source)
+    assert [(p.reason, p.part) for p in snapshot.problems] == [(Reason.PERMISSION, "workers")]
+
+
 async def test_diagnose_a_well_kept_table(jobs: Admin, make_source: Any, workers: Any) -> None:
     assert [(f.level, f.advice) for f in await findings(make_source(workers=workers))] == [("ok", "")] * 3
 

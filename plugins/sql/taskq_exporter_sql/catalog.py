@@ -65,6 +65,7 @@ class Relation:
     kind: str  # pg_class.relkind: r, p, v, m, f
     schema_usable: bool
     columns: Mapping[str, Column] = field(default_factory=dict)  # with xmin where rows have one
+    hides_rows: bool = False  # row-level security applies to the role, and no policy shows it every row
 
     @property
     def has_xmin(self) -> bool:
@@ -73,7 +74,14 @@ class Relation:
 
 
 _QUERY = """
-SELECT n.nspname, c.relname, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'), a.attname,
+SELECT n.nspname, c.relname, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
+    row_security_active(c.oid) AND NOT coalesce((
+        SELECT bool_or(p.polpermissive AND shows_all) AND bool_and(p.polpermissive OR shows_all)
+        FROM pg_policy p, LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) = 'true' AS shows_all) s
+        WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')
+            AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(r, 'USAGE'))
+    ), false),
+    a.attname,
     format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL), has_column_privilege(c.oid, a.attnum, 'SELECT')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
@@ -88,8 +96,11 @@ async def describe(transaction: Transaction, names: Iterable[TableName]) -> dict
         sql.SQL("({}, {})").format(sql.Literal(name.schema), sql.Literal(name.name)) for name in names
     )
     rows = await transaction.fetch("describe", sql.SQL(_QUERY).format(names=wanted), doing="reading the catalogs")
-    found: dict[TableName, tuple[str, bool, dict[str, Column]]] = {}
-    for schema, table, kind, usable, column, type_, readable in rows:
-        _, _, columns = found.setdefault(TableName(schema, table), (kind, usable, {}))
-        columns[column] = Column(type_, readable)
-    return {name: Relation(kind, usable, columns) for name, (kind, usable, columns) in found.items()}
+    found: dict[TableName, Relation] = {}
+    columns: dict[TableName, dict[str, Column]] = {}
+    for schema, table, kind, usable, hides, column, type_, readable in rows:
+        name = TableName(schema, table)
+        of_table = columns.setdefault(name, {})
+        found.setdefault(name, Relation(kind, usable, of_table, hides))
+        of_table[column] = Column(type_, readable)
+    return found
