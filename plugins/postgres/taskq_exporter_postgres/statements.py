@@ -85,11 +85,15 @@ def active_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
 
 
 def worker_rows(workers: BoundTable, *, stale_after: float, forget_after: float) -> sql.Composable:
-    """Rows (worker, heartbeat in Unix seconds, up, start in Unix seconds, slots), the freshest first."""
+    """Rows (worker, heartbeat in Unix seconds, up, start in Unix seconds, slots), the freshest first.
+
+    A start before 1970 and negative slots are how "not known" was written: NULL.
+    """
     heartbeat, started = workers.time("heartbeat"), workers.time("started_at")
     return sql.SQL(
         "SELECT {id}, extract(epoch FROM {heartbeat})::float8, {heartbeat} > now() - make_interval(secs => {stale}),"
-        " extract(epoch FROM {started})::float8, {slots}"
+        " CASE WHEN isfinite({started}) AND {started} >= to_timestamp(0)"
+        " THEN extract(epoch FROM {started})::float8 END, CASE WHEN {slots} >= 0 THEN {slots} END"
         " FROM {table} WHERE {recent} AND isfinite({heartbeat}) ORDER BY 2 DESC LIMIT {limit}"
     ).format(
         id=workers.text("id", ""),
@@ -118,7 +122,8 @@ def finished_jobs(
     def one(outcome: Outcome, word: str) -> sql.Composable:
         return sql.SQL(
             "SELECT {outcome}::text AS outcome, {queue} AS queue, {task} AS task, {run} AS run, {wait} AS wait,"
-            " {id} AS id, extract(epoch FROM {finished})::float8 AS finished FROM {table}"
+            " {id} AS id, CASE WHEN isfinite({finished}) THEN extract(epoch FROM {finished})::float8 END AS finished"
+            " FROM {table}"
             " WHERE {is_word} AND {recent}{where}"
         ).format(
             outcome=sql.Literal(outcome.value),

@@ -15,6 +15,8 @@ _WITH_ZONE = "timestamp with time zone"
 _NAIVE = "timestamp without time zone"
 _NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
 _CLOCK_CHANGE = 3600.0  # seconds: naive times repeat an hour when summer ends
+#: Years 1 and 10000 in Unix seconds; numbers outside are infinitely early or late. Far outside, the server would fail.
+_FIRST, _LAST = -62_135_596_800, 253_402_300_800
 _PER_SECOND = {"s": 1, "ms": 1000}
 
 
@@ -106,7 +108,7 @@ class BoundTable:
         return sql.SQL("coalesce({}::text, {})").format(self.column(role), otherwise)
 
     def time(self, role: str, *, null_where: str | int | None = None) -> sql.Composable:
-        """The column as timestamptz; NULL where it is not given, or equals `null_where`."""
+        """The column as timestamptz, which may be infinite; NULL where it is not given, or equals `null_where`."""
         if role not in self.columns:
             return sql.SQL("NULL::timestamptz")
         column = self.column(role)
@@ -116,7 +118,13 @@ class BoundTable:
             return sql.SQL("({} AT TIME ZONE {})").format(column, self._zone)
         if self._types[role] == _WITH_ZONE:
             return column
-        return sql.SQL("to_timestamp({}::float8 / {})").format(column, sql.Literal(self._per_second))
+        unit = self._per_second or 1
+        return sql.SQL(
+            "CASE WHEN {column} >= {last} THEN 'infinity' WHEN {column} < {first} THEN '-infinity'"
+            " ELSE to_timestamp({column}::float8 / {unit}) END"
+        ).format(
+            column=column, first=sql.Literal(_FIRST * unit), last=sql.Literal(_LAST * unit), unit=sql.Literal(unit)
+        )
 
     def after(self, role: str, seconds: float) -> sql.Composable:
         """The condition that a time is after a Unix time, in the column's own type, so that an index serves it."""

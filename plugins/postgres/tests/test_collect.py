@@ -196,6 +196,40 @@ async def test_epoch_times_and_integer_states(
     assert queue.oldest_age == {State.READY: pytest.approx(60, abs=5)}
 
 
+@pytest.mark.parametrize("type_", ["bigint", "double precision", "numeric"])
+async def test_epoch_times_out_of_range(admin: Admin, make_source: Any, type_: str) -> None:
+    """One row in the wrong unit, or a sentinel for never, does not hide the others."""
+    admin.execute(f"CREATE TABLE e (state text, run_at {type_}, began {type_})")
+    far = {"bigint": "9223372036854775807", "double precision": "'NaN'", "numeric": "1e400"}[type_]
+    admin.execute(f"INSERT INTO e VALUES ('r', 1.7e9, 0), ('r', 1.7e15, 0), ('r', {far}, 0), ('r', -1.7e15, 0)")
+    admin.execute(f"INSERT INTO e VALUES ('a', 0, extract(epoch FROM now()) - 20), ('a', 0, {far}), ('a', 0, -1.7e15)")
+    table = {
+        "name": "e",
+        "columns": {"state": "state", "scheduled_at": "run_at", "started_at": "began"},
+        "states": {"ready": "r", "running": "a"},
+        "epoch_unit": "s",
+    }
+    (queue,) = (await collect_once(make_source(table))).queues
+    assert queue.tasks == {State.READY: 2, State.SCHEDULED: 2, State.RUNNING: 3}
+    assert queue.oldest_age[State.RUNNING] == pytest.approx(20, abs=5)
+
+
+async def test_times_and_slots_that_mean_unknown(jobs: Admin, make_source: Any, workers: Any) -> None:
+    jobs.execute("ALTER TABLE workers ADD began timestamptz")
+    jobs.execute(
+        "INSERT INTO workers VALUES ('w1', now(), 4, now()), ('w2', now(), -1, '0001-01-01'),"
+        " ('w3', now(), NULL, '-infinity'), ('w4', now(), 0, 'infinity')"
+    )
+    workers = {**workers, "columns": {**workers["columns"], "started_at": "began"}}
+    found = (await collect_once(make_source(workers=workers))).workers
+    assert [(w.name, w.slots, w.started is not None) for w in found] == [
+        ("w1", 4, True),
+        ("w2", None, False),
+        ("w3", None, False),
+        ("w4", 0, False),
+    ]
+
+
 async def test_enum_states_and_odd_names(admin: Admin, make_source: Any) -> None:
     admin.execute('CREATE SCHEMA "Odd.Schema"')
     admin.execute("CREATE TYPE \"Odd.Schema\".mood AS ENUM ('it''s \\new', 'on')")

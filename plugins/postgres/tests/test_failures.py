@@ -74,6 +74,14 @@ async def test_a_word_that_the_enum_does_not_have(admin: Admin, make_source: Any
     assert '"queued"' in str(error)
 
 
+async def test_a_value_that_cannot_be_read_is_of_the_table(admin: Admin, make_source: Any) -> None:
+    admin.execute("CREATE TABLE t (state text, at timestamp); INSERT INTO t VALUES ('r', '294276-12-31 23:59')")
+    columns = {"state": "state", "created_at": "at"}
+    table = {"name": "t", "columns": columns, "states": {"ready": "r"}, "naive_timezone": "America/New_York"}
+    error = await failure(make_source(table))
+    assert (error.reason, "cannot have" in str(error)) == (Reason.SCHEMA, True)
+
+
 @pytest.mark.parametrize(("type_", "part"), [("bigint", "set epoch_unit"), ("text", "none of a time")])
 async def test_times_of_unclear_types(admin: Admin, make_source: Any, type_: str, part: str) -> None:
     admin.execute(f"CREATE TABLE t (state text, at {type_})")

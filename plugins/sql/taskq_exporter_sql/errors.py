@@ -27,6 +27,7 @@ _BY_STATE: tuple[tuple[str, Reason, str], ...] = (
     ("28", Reason.AUTH, "the server refuses user or password"),
     ("40", Reason.BUSY, "the server gave up the transaction in favour of others"),
     ("53", Reason.BUSY, "the server is out of connections, memory or disk"),
+    ("22", Reason.SCHEMA, "a row holds a value that its column's role cannot have"),
     ("42", Reason.SCHEMA, "the configuration does not fit the table"),
     ("3F", Reason.SCHEMA, "a schema is missing"),
 )
