@@ -38,6 +38,7 @@ class Task:
         "excepted",
         "finished",
         "name",
+        "presumed",
         "queue",
         "received",
         "retries",
@@ -57,6 +58,7 @@ class Task:
         self.waited = False
         self.received: int | None = None  # the try that was delivered last
         self.finished = False
+        self.presumed: Run | None = None  # the last run, where the worker stopped counting it and no event told the end
         self.excepted = False
         self.runs: list[Run] | None = None
 
@@ -84,14 +86,15 @@ class Tasks:
     def has_started(self, uuid: str) -> bool:
         """True where the task runs or has ended: then it is not reserved, though its message may be unacknowledged."""
         task = self._find(uuid)
-        return task is not None and (bool(task.runs) or task.finished)
+        return task is not None and (bool(task.runs) or task.finished or task.presumed is not None)
 
     def sent(self, uuid: str, name: str, queue: str, retries: int, runnable: float, now: float) -> None:
         """A producer sent the task; `runnable` is then, or its ETA where that is later."""
         self._learn(name, queue)
         self._ledger.enqueued(queue, name)
         task = self._find(uuid)
-        if task is None or (task.finished and task.runnable is not None and not task.runs):
+        over = task is not None and (task.finished or (task.presumed is not None and retries <= task.retries))
+        if task is None or (over and task.runnable is not None and not task.runs):
             task = self._add(uuid, name, queue, now)  # anew, where a fixed id is used again
         if retries < task.retries:
             return
@@ -110,6 +113,7 @@ class Tasks:
             task = self._add(uuid, name, self._queue_of.get(name, ""), now)
         elif not task.name:
             task.name, task.queue = name, self._queue_of.get(name, "")
+        self._revive(task)
         if task.received == retries:
             self._ledger.redelivered(task.queue, name, host)
         if retries > task.retries:
@@ -121,8 +125,9 @@ class Tasks:
     def started(self, uuid: str, host: str, at: float, now: float) -> None:
         """A worker began an attempt."""
         task = self._find(uuid) or self._add(uuid, "", "", now)
+        self._revive(task)
         if task.finished:
-            self._live[uuid] = task
+            self._keep(task)
         worker = self._workers.at_work(host, now)
         run = Run(task, worker, at, now)
         worker.runs.add(run)
@@ -163,6 +168,9 @@ class Tasks:
         task = self._find(uuid) or self._add(uuid, "", "", now)
         self._workers.at_work(host, now)
         run = self._take_run(task, host)
+        if run is None and task.presumed is not None and task.presumed.worker.name == host:
+            run = task.presumed
+        self._revive(task)
         queue = (run.queue if run else "") or task.queue
         first = run is not None or not task.finished
         if exception and (first or not task.excepted):
@@ -188,11 +196,15 @@ class Tasks:
             task.received = None
 
     def drop(self, run: Run, *, ended: bool) -> None:
-        """Forget a run of which no event will tell the end."""
+        """Forget a run: its worker is gone, or, with `ended`, stopped counting it before an event told the end.
+
+        Of those that ended most never tell (`Ignore`), but for some the event is still on the way.
+        """
         run.worker.runs.discard(run)
         if run.task.runs and run in run.task.runs:
             run.task.runs.remove(run)
-        run.task.finished = run.task.finished or ended
+        if ended and not run.task.runs:
+            run.task.presumed = run
         self._retire(run.task)
 
     def sweep(self, now: float) -> None:
@@ -209,11 +221,21 @@ class Tasks:
     def _add(self, uuid: str, name: str, queue: str, now: float) -> Task:
         self._recent.pop(uuid, None)
         self._older.pop(uuid, None)
-        task = self._live[uuid] = Task(uuid, name, queue, now)
+        task = Task(uuid, name, queue, now)
+        self._keep(task)
+        return task
+
+    def _keep(self, task: Task) -> None:
+        self._live[task.uuid] = task
         if len(self._live) > self._limit:
             self._evict(next(iter(self._live.values())))
             self._ledger.dropped(DropReason.OVERFLOW)
-        return task
+
+    def _revive(self, task: Task) -> None:
+        """An event of a task that was presumed to be over."""
+        if task.presumed is not None:
+            task.presumed = None
+            self._keep(task)
 
     def _evict(self, task: Task) -> None:
         del self._live[task.uuid]
@@ -230,7 +252,7 @@ class Tasks:
         return None
 
     def _retire(self, task: Task) -> None:
-        if not task.finished or task.runs:
+        if task.runs or not (task.finished or task.presumed):
             return
         self._live.pop(task.uuid, None)
         task.runs = None

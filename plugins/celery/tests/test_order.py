@@ -305,3 +305,36 @@ def test_the_table_is_bounded() -> None:
     tasks.sent("old", "t", "q", 0, 1.0, now=0.0)
     tasks.sweep(TTL + 1)
     assert len(tasks) == 0
+
+
+def test_a_heartbeat_that_overtakes_the_end() -> None:
+    """The worker counts the task no more, and its end is told of a moment later, or twice."""
+    world = World()
+    world.send(heartbeat(), sent(), received(), event("started", timestamp=world.now + 1), heartbeat(active=1))
+    world.now += 2
+    world.send(heartbeat(active=1), heartbeat(active=0))
+    assert world.running() == {}
+    assert world.follower.tasks.has_started("u"), "it is not reserved again"
+    failed = event("failed", exception="ValueError()", timestamp=world.now + 1)
+    world.send(dict(failed), dict(failed))
+    assert world.total("finished") == world.total("finished", "q", "t", "failed") == 1
+    assert len(world.ledger.runs) == 1
+    assert world.ledger.runs[0] > 1
+
+
+def test_a_fixed_id_used_again_after_an_end_that_was_not_told() -> None:
+    world = World()
+    for _ in range(2):
+        world.send(heartbeat(), sent("nightly"), received("nightly"), event("started", "nightly"))
+        world.send(heartbeat(active=1), heartbeat(active=0))
+    assert world.total("redelivered") == 0
+    assert len(world.ledger.waits) == 2
+
+
+def test_delivered_again_after_an_end_that_was_not_told() -> None:
+    """The worker lost its connection, and with it the task."""
+    world = World()
+    world.send(heartbeat(), sent(), received(), event("started"), heartbeat(active=1), heartbeat(active=0))
+    world.send(received(), event("started"), event("succeeded", runtime=1.0))
+    assert world.total("redelivered") == 1
+    assert world.total("finished") == 1
