@@ -56,7 +56,7 @@ class Task:
         self.retries = 0
         self.runnable: float | None = None  # sent or due by the producer's clock; None before task-sent
         self.waited = False
-        self.received: int | None = None  # the try that was delivered last
+        self.received: tuple[int, str] | None = None  # try and name that were delivered last
         self.finished = False
         self.presumed: Run | None = None  # the last run, where the worker stopped counting it and no event told the end
         self.excepted = False
@@ -98,6 +98,8 @@ class Tasks:
             task = self._add(uuid, name, queue, now)  # anew, where a fixed id is used again
         if retries < task.retries:
             return
+        if task.runnable is not None and name != task.name and retries == task.retries:
+            self._replace(task)
         task.name, task.queue = name, queue
         if retries > task.retries:
             task.retries, task.waited = retries, False
@@ -114,11 +116,15 @@ class Tasks:
         elif not task.name:
             task.name, task.queue = name, self._queue_of.get(name, "")
         self._revive(task)
-        if task.received == retries:
+        if task.received == (retries, name):
             self._ledger.redelivered(task.queue, name, host)
+        elif task.received is not None and task.received[0] == retries:  # its task-sent is to come
+            self._replace(task)
+            if name != task.name:
+                task.name, task.queue, task.runnable = name, self._queue_of.get(name, ""), None
         if retries > task.retries:
             task.retries, task.runnable, task.waited = retries, None, False
-        task.received = retries
+        task.received = (retries, name)
         self._workers.at_work(host, now)
         self._ledger.received(task.queue, name, host)
 
@@ -236,6 +242,12 @@ class Tasks:
         if task.presumed is not None:
             task.presumed = None
             self._keep(task)
+
+    def _replace(self, task: Task) -> None:
+        """`self.replace()` ended it without an event; another task goes on under its uuid."""
+        for run in task.runs or ():
+            run.worker.runs.discard(run)
+        task.runs, task.received, task.waited = None, None, False
 
     def _evict(self, task: Task) -> None:
         del self._live[task.uuid]

@@ -338,3 +338,27 @@ def test_delivered_again_after_an_end_that_was_not_told() -> None:
     world.send(received(), event("started"), event("succeeded", runtime=1.0))
     assert world.total("redelivered") == 1
     assert world.total("finished") == 1
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_a_task_that_replaces_itself(late: int) -> None:
+    """`self.replace()` keeps the uuid and sends no event at the end of the first task."""
+    world = World()
+    world.send(sent(), received(), event("started"))
+    second = [received(name="t2"), event("started")]
+    for message in [*second[:late], sent(name="t2", queue="q2"), *second[late:]]:
+        world.send(message)
+    assert sum(world.running().values()) == 1
+    assert [run.task for run in world.follower().longest_runs] == ["t2"]
+    world.send(event("succeeded", runtime=1.0))
+    assert world.running() == {}
+    assert world.total("redelivered") == 0
+    assert world.total("finished") == world.total("finished", "q2", "t2", "succeeded") == 1
+    assert len(world.ledger.waits) == 2
+
+
+def test_a_task_with_a_shadow_name_is_not_replaced() -> None:
+    world = World()
+    world.send(sent(), received(name="shadow"), event("started"), event("succeeded", runtime=1.0))
+    assert world.total("redelivered") == 0
+    assert world.total("finished") == len(world.ledger.waits) == 1
