@@ -137,7 +137,10 @@ class Follower:
 
     def _worker_event(self, kind: str, event: Event, now: float) -> None:
         if kind in ("worker-heartbeat", "worker-online"):
-            for run in self.workers.heartbeat(event, now, online=kind == "worker-online"):
+            online = kind == "worker-online"
+            for run in self.workers.restarted(event, now) if online else ():
+                self.tasks.drop(run, ended=False)
+            for run in self.workers.heartbeat(event, now, online=online):
                 self.tasks.drop(run, ended=True)
         elif kind == "worker-offline":
             self.workers.offline(event["hostname"], now)
@@ -215,21 +218,34 @@ class Follower:
         running: Counter[str] = Counter()
         longest: dict[tuple[str, str], float] = defaultdict(float)
         oldest: dict[str, float] = defaultdict(float)
+        unseen = 0
         for worker in self.workers:
-            for run in worker.runs if worker.up is not False else ():
+            if worker.up is False:
+                continue
+            unseen += worker.unseen
+            for run in worker.runs:
                 queue, seconds = run.queue or run.task.queue, max(now - run.since, 0.0)
                 running[queue] += 1
                 longest[queue, run.task.name] = max(longest[queue, run.task.name], seconds)
                 oldest[queue] = max(oldest[queue], seconds)
+        known = self._knows_running()
+        queues = [
+            QueueStats(name=q, tasks={State.RUNNING: n}, oldest_age={State.RUNNING: oldest[q]})
+            for q, n in running.items()
+            if q or not unseen
+        ]
+        if unseen:  # of any queue and of unknown age
+            queues.append(QueueStats(name="", tasks={State.RUNNING: running[""] + unseen}))
         return Snapshot(
-            queues=[
-                QueueStats(name=q, tasks={State.RUNNING: n}, oldest_age={State.RUNNING: oldest[q]})
-                for q, n in running.items()
-            ],
+            queues=queues if known else [],
             longest_runs=[LongestRun(queue=q, task=t, seconds=s) for (q, t), s in longest.items()],
             workers=[worker.stats(now) for worker in self.workers],
             capabilities=self._capabilities(),
         )
+
+    def _knows_running(self) -> bool:
+        """False where workers are busy and none ever told with what."""
+        return self._saw_task or not any(worker.up and worker.unseen for worker in self.workers)
 
     @property
     def without_task_events(self) -> list[str]:
@@ -247,9 +263,11 @@ class Follower:
         unsent = self._last_sent is None and self.without_task_sent
         return [
             Capability(family="taskq_worker_up"),
-            Capability(family="taskq_tasks", state=State.RUNNING),
-            Capability(family="taskq_oldest_task_age_seconds", state=State.RUNNING),
             by_worker,
+            *(
+                Capability(family=family, state=State.RUNNING, reason="none" if self._knows_running() else "option")
+                for family in ("taskq_tasks", "taskq_oldest_task_age_seconds")
+            ),
             *(
                 Capability(family=family, reason="option" if unsent else "none")
                 for family in ("taskq_tasks_enqueued_total", "taskq_task_wait_duration_seconds")

@@ -137,6 +137,9 @@ class Tasks:
         worker = self._workers.at_work(host, now)
         run = Run(task, worker, at, now)
         worker.runs.add(run)
+        if at <= worker.said and worker.surplus > 0:  # the last heartbeat told of it
+            worker.surplus -= 1
+            worker.unseen = int(min(worker.unseen, worker.surplus))
         if task.runs is None:
             task.runs = [run]
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,16 @@ class Worker:
         "beat",
         "frequency",
         "name",
+        "pid",
         "processed",
         "runs",
         "said",
         "seen",
         "silent_work",
         "software",
+        "surplus",
         "task_events",
+        "unseen",
         "up",
         "version",
     )
@@ -45,7 +49,11 @@ class Worker:
         self.said = 0.0  # time of the last heartbeat by the worker's own clock
         self.frequency = 2.0
         self.active: int | None = None
+        #: Tasks that its last heartbeat told of beyond those in `runs`; starts of some may be on the way.
+        self.surplus: float = math.inf
+        self.unseen = 0  # tasks that it runs of whose start no event told
         self.processed: int | None = None
+        self.pid: object = None
         self.software = self.version = ""
         self.task_events = False
         self.silent_work = False  # it worked, and sent no task events
@@ -96,6 +104,23 @@ class Workers:
             worker.up = True
         return worker
 
+    def restarted(self, event: Event, now: float) -> list[Run]:
+        """Take the greeting of a worker; where another process had its name, that one is gone.
+
+        Returns: The runs of that process. In containers both may have the same pid, but the count starts at 0.
+        """
+        worker = self._get(event["hostname"], now)
+        pid, processed = event.get("pid"), _number(event.get("processed"))
+        other = type(pid) is int and worker.pid is not None and pid != worker.pid
+        anew = processed is not None and worker.processed is not None and processed < worker.processed
+        if not (other or anew):
+            return []
+        if worker.up:
+            worker.up = False
+            self._ledger.workers_lost()
+        worker.processed = None
+        return list(worker.runs)
+
     def heartbeat(self, event: Event, now: float, *, online: bool = False) -> list[Run]:
         """Take a heartbeat or the greeting of a worker.
 
@@ -109,15 +134,18 @@ class Workers:
         worker.seen = worker.beat = now
         worker.software = _text(event.get("sw_ident"))
         worker.version = _text(event.get("sw_ver"))
+        worker.pid = event.get("pid") if type(event.get("pid")) is int else None
         worker.frequency = _number(event.get("freq")) or worker.frequency
         active, processed = _number(event.get("active")), _number(event.get("processed"))
         ended: list[Run] = []
         if active is not None:
             worker.active = int(active)
-            surplus = len(worker.runs) - worker.active
-            if surplus > 0:
+            over = len(worker.runs) - worker.active
+            if over > 0:
                 before = sorted((r for r in worker.runs if r.started < worker.said), key=lambda run: run.started)
-                ended = before[:surplus]
+                ended = before[:over]
+            surplus = max(-over, 0)
+            worker.surplus, worker.unseen = surplus, int(min(surplus, worker.surplus))
         if processed is not None:
             if worker.processed is not None and processed > worker.processed and not worker.task_events:
                 worker.silent_work = True
@@ -134,7 +162,7 @@ class Workers:
     def resume(self, now: float) -> None:
         """After a time without a connection: nobody was silent while we were deaf."""
         for worker in self._workers.values():
-            worker.seen = now
+            worker.seen, worker.surplus = now, math.inf
 
     def sweep(self, now: float) -> list[Worker]:
         """Find those that fell silent; forget, and return, those that were for long."""

@@ -362,3 +362,57 @@ def test_a_task_with_a_shadow_name_is_not_replaced() -> None:
     world.send(sent(), received(name="shadow"), event("started"), event("succeeded", runtime=1.0))
     assert world.total("redelivered") == 0
     assert world.total("finished") == len(world.ledger.waits) == 1
+
+
+@pytest.mark.parametrize("sign", [{"pid": 2, "processed": 5}, {"pid": 1, "processed": 0}, {"pid": 1, "processed": 5}])
+def test_a_worker_that_is_killed_and_comes_back_under_its_name(sign: dict[str, int]) -> None:
+    """Another pid tells, and in containers, where that is often the same, the count that starts anew."""
+    anew = sign != {"pid": 1, "processed": 5}  # else it only connected to the broker again
+    world = World()
+    online = {**heartbeat(), "type": "worker-online"}
+    world.send({**online, "pid": 1, "processed": 0}, sent(), received(), event("started"))
+    world.send(heartbeat(active=1, pid=1, processed=5), {**online, "active": int(not anew), **sign})
+    assert world.total("workers_started") == 1 + anew
+    assert world.total("workers_lost") == anew
+    assert world.running() == ({} if anew else {"q": 1})
+    if anew:
+        assert not world.follower.tasks.has_started("u"), "its message waits to be delivered again"
+        world.send(received(), event("started"), event("succeeded", runtime=1.0))
+        assert world.total("redelivered") == 1
+        assert world.total("finished") == 1
+
+
+def able(world: World) -> set[bool]:
+    return {c.able for c in world.follower().capabilities if c.state == State.RUNNING}
+
+
+def test_tasks_that_began_before_we_listened() -> None:
+    world = World()
+    world.send(heartbeat(active=3))
+    assert world.running() == {}
+    assert able(world) == {False}, "no worker ever told what it runs"
+    world.send(sent(), received(), event("started"), heartbeat(active=4))
+    assert able(world) == {True}
+    assert world.running() == {"q": 1, "": 3}
+    world.send(heartbeat(active=1))
+    assert world.running() == {"q": 1}
+
+
+def test_a_start_that_a_heartbeat_overtook_is_not_counted_twice() -> None:
+    world = World()
+    world.send(sent(), received(), heartbeat(active=0))
+    world.now += 2
+    at = world.now
+    world.send(heartbeat(active=1))
+    assert able(world) == {True}
+    assert world.running() == {}
+    world.send(event("started", timestamp=at), heartbeat(active=1))
+    assert world.running() == {"q": 1}
+
+
+def test_workers_that_send_no_events_beside_one_that_does() -> None:
+    world = World()
+    world.send(sent(), received(), event("started"), heartbeat(active=1), heartbeat("silent@h", active=2))
+    assert world.running() == {"q": 1, "": 2}
+    world.send({"type": "worker-offline", "hostname": "silent@h"})
+    assert world.running() == {"q": 1}
