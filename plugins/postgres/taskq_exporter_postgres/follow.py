@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final, Literal
 
 from psycopg import sql
 from taskq_exporter_sql import Horizon, SqlClient, Transaction, XidCursor, describe, read_horizon, read_only
@@ -15,7 +15,7 @@ from taskq_exporter_sql import Horizon, SqlClient, Transaction, XidCursor, descr
 from taskq_exporter.api import Ledger, Outcome, Source
 from taskq_exporter_postgres.collect import advised, bind_jobs
 from taskq_exporter_postgres.options import PostgresOptions
-from taskq_exporter_postgres.statements import finished_jobs, finished_totals
+from taskq_exporter_postgres.statements import MAX_GROUPS, finished_jobs, finished_totals
 
 __all__ = ["follow", "step"]
 
@@ -24,6 +24,8 @@ FINISHED_ROLES = ("id", "state", "queue", "task", "scheduled_at", "started_at", 
 IDLE_SHARE = 20
 #: Jobs that mode `ids` may remember.
 MAX_IDS = 200_000
+#: What finished jobs are counted by, until the groups are few enough; by outcome alone they are.
+_LABELS: Final[tuple[tuple[Literal["queue", "task"], ...], ...]] = (("queue", "task"), ("queue",), ())
 
 
 async def follow(source: Source, client: SqlClient, ledger: Ledger) -> None:
@@ -99,8 +101,7 @@ async def _look_by_xid(options: PostgresOptions, transaction: Transaction, ledge
             since=cursor.since - options.finished.overlap,
             where=cursor.window(horizon, sql.Identifier("xmin")),
         )
-        totals = finished_totals(finished, run_bounds=ledger.run_bounds, wait_bounds=ledger.wait_bounds)
-        rows = await transaction.fetch("finished", totals, doing="counting finished jobs")
+        rows = await _fetch_totals(transaction, ledger, finished)
     moved = cursor.advance(horizon)
     return _Look(moved.dump(), moved.lag(horizon), rows)
 
@@ -170,11 +171,26 @@ async def _look_past_ids(
         sql.Literal(now),
         sql.SQL("") if last is None else sql.SQL(" AND finished > {}").format(sql.Literal(last)),
     )
-    totals = finished_totals(part, run_bounds=ledger.run_bounds, wait_bounds=ledger.wait_bounds)
-    rows = await transaction.fetch("finished", totals, doing="counting finished jobs")
+    rows = await _fetch_totals(transaction, ledger, part)
     # clocks ahead: what was counted and ended after `now` is found again
     state["seen"] = [(job, ended) for job, ended in cursor["seen"] if ended is None or ended > now]
     return _Look(state, 0.0, rows, gap=True)
+
+
+async def _fetch_totals(
+    transaction: Transaction, ledger: Ledger, finished: sql.Composable
+) -> Sequence[tuple[Any, ...]]:
+    """Rows of finished_totals(), under `_other` what has too many names: tasks first, queues where that is not enough.
+
+    Every job is counted: a number of names that is refused once would be refused for ever.
+    """
+    rows: Sequence[tuple[Any, ...]] = ()
+    for labels in _LABELS:
+        totals = finished_totals(finished, run_bounds=ledger.run_bounds, wait_bounds=ledger.wait_bounds, labels=labels)
+        rows = await transaction.fetch("finished", totals, doing="counting finished jobs")
+        if len(rows) <= MAX_GROUPS:
+            break
+    return rows
 
 
 def _count(rows: Sequence[tuple[Any, ...]], ledger: Ledger) -> None:

@@ -7,6 +7,7 @@ column and parameters all lose partial indexes (PostgreSQL 15, measured).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from psycopg import sql
 
@@ -14,10 +15,21 @@ from taskq_exporter.api import Outcome, State
 from taskq_exporter_postgres.options import WAITING, Table
 from taskq_exporter_postgres.table import BoundTable, seconds_between
 
-__all__ = ["MAX_ROWS", "active_jobs", "finished_jobs", "finished_totals", "index_advice", "waiting_jobs", "worker_rows"]
+__all__ = [
+    "MAX_GROUPS",
+    "MAX_ROWS",
+    "active_jobs",
+    "finished_jobs",
+    "finished_totals",
+    "index_advice",
+    "waiting_jobs",
+    "worker_rows",
+]
 
 #: Groups that one statement may return: far above the caps, so that a column of ids as queue name is refused.
 MAX_ROWS = 20_000
+#: Groups of jobs that ended: each queue and task once for each pair of buckets.
+MAX_GROUPS = 50_000
 _LIMIT = sql.Literal(MAX_ROWS + 1)
 #: Since the oldest `since` of a group: one subtraction for a group, not one for a job.
 _AGE = seconds_between(sql.SQL("min(nullif(since, '-infinity'))"), sql.SQL("now()"))
@@ -43,8 +55,8 @@ def waiting_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
             "SELECT {queue} AS queue, {priority} AS priority, CASE WHEN {due} THEN 'ready' ELSE {later} END AS state,"
             " {due} AND {moved} AS overdue, {since} AS since FROM {table} WHERE {is_word}"
         ).format(
-            queue=jobs.text("queue", table.default_queue),
-            priority=jobs.text("priority"),
+            queue=jobs.label("queue", table.default_queue),
+            priority=jobs.label("priority"),
             due=due,
             later=later,
             moved=sql.Literal(state is not State.READY),
@@ -70,9 +82,9 @@ def active_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
             " FROM {table} WHERE {is_word}"
         ).format(
             state=sql.Literal(state.value),
-            queue=jobs.text("queue", table.default_queue),
-            task=jobs.text("task", "") if held else sql.SQL("''::text"),
-            worker=jobs.text("worker") if held else sql.SQL("NULL::text"),
+            queue=jobs.label("queue", table.default_queue),
+            task=jobs.label("task", "") if held else sql.SQL("''::text"),
+            worker=jobs.label("worker") if held else sql.SQL("NULL::text"),
             since=started,
             table=jobs.name.identifier,
             is_word=jobs.state_is(word),
@@ -96,7 +108,7 @@ def worker_rows(workers: BoundTable, *, stale_after: float, forget_after: float)
         " THEN extract(epoch FROM {started})::float8 END, CASE WHEN {slots} >= 0 THEN {slots} END"
         " FROM {table} WHERE {recent} AND isfinite({heartbeat}) ORDER BY 2 DESC LIMIT {limit}"
     ).format(
-        id=workers.text("id", ""),
+        id=workers.label("id", ""),
         heartbeat=heartbeat,
         stale=sql.Literal(stale_after),
         started=started,
@@ -127,8 +139,8 @@ def finished_jobs(
             " WHERE {is_word} AND {recent}{where}"
         ).format(
             outcome=sql.Literal(outcome.value),
-            queue=jobs.text("queue", table.default_queue),
-            task=jobs.text("task", ""),
+            queue=jobs.label("queue", table.default_queue),
+            task=jobs.label("task", ""),
             run=seconds_between(started, finished),
             wait=seconds_between(runnable, started),
             id=jobs.text("id"),
@@ -143,16 +155,28 @@ def finished_jobs(
 
 
 def finished_totals(
-    finished: sql.Composable, *, run_bounds: Sequence[float], wait_bounds: Sequence[float]
+    finished: sql.Composable,
+    *,
+    run_bounds: Sequence[float],
+    wait_bounds: Sequence[float],
+    labels: Sequence[Literal["queue", "task"]] = ("queue", "task"),
 ) -> sql.Composable:
     """Rows (outcome, queue, task, run bucket, wait bucket, count, sum of runs, sum of waits) of `finished_jobs`.
 
-    A bucket is an index into the bounds, their number for +Inf; NULL where the time is not known.
+    A bucket is an index into the bounds, their number for +Inf; NULL where the time is not known. Of queue and task,
+    those that are not in `labels` are `_other`. There is a row more than MAX_GROUPS where there are too many.
     """
     return sql.SQL(
-        "SELECT outcome, queue, task, {run}, {wait}, count(*), sum(run), sum(wait)"
-        " FROM ({finished}) AS finished GROUP BY 1, 2, 3, 4, 5"
-    ).format(run=_bucket("run", run_bounds), wait=_bucket("wait", wait_bounds), finished=finished)
+        "SELECT outcome, {queue}, {task}, {run}, {wait}, count(*), sum(run), sum(wait)"
+        " FROM ({finished}) AS finished GROUP BY 1, 2, 3, 4, 5 LIMIT {limit}"
+    ).format(
+        queue=sql.SQL("queue" if "queue" in labels else "'_other'::text"),
+        task=sql.SQL("task" if "task" in labels else "'_other'::text"),
+        limit=sql.Literal(MAX_GROUPS + 1),
+        run=_bucket("run", run_bounds),
+        wait=_bucket("wait", wait_bounds),
+        finished=finished,
+    )
 
 
 def _bucket(column: str, bounds: Sequence[float]) -> sql.Composable:

@@ -11,6 +11,8 @@ from taskq_exporter.api import AdapterError, Reason
 
 __all__ = ["BoundTable", "grant_select", "seconds_between"]
 
+#: Characters of a name: a column of documents must not fill the exporter's memory.
+MAX_LABEL = 256
 _WITH_ZONE = "timestamp with time zone"
 _NAIVE = "timestamp without time zone"
 _NUMBERS = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
@@ -106,6 +108,12 @@ class BoundTable:
         if role not in self.columns:
             return otherwise
         return sql.SQL("coalesce({}::text, {})").format(self.column(role), otherwise)
+
+    def label(self, role: str, default: str | None = None) -> sql.Composable:
+        """The column as text() gives it, of no more than MAX_LABEL characters."""
+        if role not in self.columns:
+            return self.text(role, default)
+        return sql.SQL("left({}, {})").format(self.text(role, default), sql.Literal(MAX_LABEL))
 
     def time(self, role: str, *, null_where: str | int | None = None) -> sql.Composable:
         """The column as timestamptz, which may be infinite; NULL where it is not given, or equals `null_where`."""

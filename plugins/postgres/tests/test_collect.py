@@ -230,6 +230,20 @@ async def test_times_and_slots_that_mean_unknown(jobs: Admin, make_source: Any, 
     ]
 
 
+async def test_long_names_are_cut(jobs: Admin, make_source: Any, workers: Any) -> None:
+    jobs.execute(
+        "INSERT INTO jobs (queue, kind, locked_by, state, started_at)"
+        " SELECT repeat(c, 5000), repeat(c, 5000), repeat(c, 5000), state, now()"
+        " FROM unnest(ARRAY['q', 'é']) AS c, unnest(ARRAY['queued', 'active']) AS state"
+    )
+    jobs.execute("INSERT INTO workers (id) VALUES (repeat('q', 5000))")
+    snapshot = await collect_once(make_source(workers=workers))
+    names = ["q" * 256, "é" * 256]
+    assert sorted(q.name for q in snapshot.queues) == names
+    assert sorted(w.name for w in snapshot.workers) == names
+    assert sorted(r.task for r in snapshot.longest_runs) == names
+
+
 async def test_enum_states_and_odd_names(admin: Admin, make_source: Any) -> None:
     admin.execute('CREATE SCHEMA "Odd.Schema"')
     admin.execute("CREATE TYPE \"Odd.Schema\".mood AS ENUM ('it''s \\new', 'on')")

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from taskq_exporter_postgres import follow as follow_module
+from taskq_exporter_postgres import statements
 from taskq_exporter_postgres.adapter import connect, follow
 from taskq_exporter_postgres.follow import step
 
@@ -338,6 +339,48 @@ async def test_mode_ids_where_two_rows_share_an_id(jobs: Admin, make_source: Any
             await step(source, client, ledger)
             ledger.cursor = json.loads(json.dumps(ledger.cursor))
     assert ledger.totals == {("v", "", "succeeded"): 2}
+
+
+@pytest.mark.parametrize(
+    ("queues", "tasks", "named"), [(2, 3, 6), (2, 6, 2), (20, 1, 1)], ids=["few", "many tasks", "many queues"]
+)
+async def test_too_many_names_are_counted_as_other(
+    jobs: Admin,
+    make_source: Any,
+    make_ledger: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    queues: int,
+    tasks: int,
+    named: int,
+) -> None:
+    for module in (follow_module, statements):
+        monkeypatch.setattr(module, "MAX_GROUPS", 10)
+    source, ledger = make_source(), make_ledger()
+    async with connect(source) as client:
+        await step(source, client, ledger)
+        jobs.execute(
+            "INSERT INTO jobs (queue, kind, state, started_at, finished_at) SELECT 'q' || q, 't' || t, 'done', now(),"
+            " now() FROM generate_series(1, %s) AS q, generate_series(1, %s) AS t",
+            [queues, tasks],
+        )
+        await step(source, client, ledger)
+    assert (len(ledger.totals), sum(ledger.totals.values())) == (named, queues * tasks)
+    assert ("_other" in {task for _, task, _ in ledger.totals}) == (named < 6)
+    assert ("_other" in {queue for queue, _, _ in ledger.totals}) == (named == 1)
+
+
+async def test_names_of_finished_jobs_are_cut_and_ids_are_not(jobs: Admin, make_source: Any, make_ledger: Any) -> None:
+    jobs.execute("CREATE TABLE long (id text, queue text, state text, finished_at timestamptz)")
+    columns = {"id": "id", "queue": "queue", "state": "state", "finished_at": "finished_at"}
+    source = make_source({"name": "long", "columns": columns, "states": {"failed": "x"}}, finished={"mode": "ids"})
+    ledger = make_ledger()
+    async with connect(source) as client:
+        await step(source, client, ledger)
+        jobs.execute(
+            "INSERT INTO long SELECT repeat('i', 300) || n, repeat('q', 5000), 'x', now() FROM generate_series(1, 2) n"
+        )
+        await step(source, client, ledger)
+    assert ledger.totals == {("q" * 256, "", "failed"): 2}
 
 
 @pytest.mark.parametrize("history", [0, 5, 50])
