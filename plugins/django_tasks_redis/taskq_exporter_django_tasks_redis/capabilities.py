@@ -49,7 +49,7 @@ _PARTS_INDEXED: dict[str, tuple[_What, ...]] = {
     "longest": ((_AGE, "running"), _LONGEST),
     "name": (_LONGEST,),
     "stream": (*_SPLIT, _ENQUEUED),
-    "groups": _SPLIT,
+    "groups": (*_SPLIT, *_WORKERS),
     "consumers": _WORKERS,
 }
 _COUNTED: tuple[_What, ...] = ((_TASKS, "ready"), (_TASKS, "running"), (_AGE, "ready"), (_AGE, "running"))
@@ -57,7 +57,7 @@ _PARTS_STREAMS: dict[str, tuple[_What, ...]] = {
     **_PARTS_INDEXED,
     "overdue": (("taskq_tasks_overdue", ""), *_COUNTED),
     "stream": (*_SPLIT, _ENQUEUED, *_COUNTED),
-    "groups": (*_SPLIT, *_COUNTED),
+    "groups": (*_SPLIT, *_WORKERS, *_COUNTED),
     "head": ((_AGE, "ready"),),
     "held": ((_AGE, "running"),),
 }

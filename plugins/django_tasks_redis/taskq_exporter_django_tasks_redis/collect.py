@@ -16,16 +16,21 @@ from taskq_exporter_django_tasks_redis.discovery import QueueFinder
 from taskq_exporter_django_tasks_redis.keys import STATUSES, Keys
 from taskq_exporter_django_tasks_redis.options import DjangoTasksRedisOptions
 from taskq_exporter_django_tasks_redis.queues import (
+    MANY_CONSUMERS,
     Command,
     View,
     consumer_rows,
     counts_added,
+    crowded,
     longest_runs,
     more_questions,
     questions,
     queue_stats,
 )
 from taskq_exporter_django_tasks_redis.workers import Consumers
+
+#: Queues that are asked about, expected ones first: each costs 17 commands a collect.
+QUEUES = 1_000
 
 
 class Client:
@@ -46,11 +51,14 @@ class Client:
         before, self._reported = self._reported, self.redis.commands_sent
         return self._reported - before
 
-    async def queue_names(self) -> tuple[list[str], AdapterError | None]:
-        """The queues that the source wants, and why some may be missing. The first call starts the search."""
+    async def queue_names(self) -> tuple[list[str], list[tuple[AdapterError, str]]]:
+        """The queues that the source wants, and why some may be missing, with the part that each reason concerns.
+
+        The first call starts the search.
+        """
         if self._everywhere is None or self._newest is None:
             every, soon = self.options.discovery_interval, self.options.poll_interval
-            finder = QueueFinder(self.redis, self.keys, since=3 * soon, keep=2 * every)
+            finder = QueueFinder(self.redis, self.keys, since=3 * soon)
             self._everywhere = Discovery(finder.in_all_keys, every=every)
             self._newest = Discovery(finder.in_newest_tasks, every=soon)
             await self._stack.enter_async_context(self._everywhere)
@@ -58,8 +66,13 @@ class Client:
         # Half of the time that a collect has: where the first walk takes longer, the page shows what is known.
         found = await self._everywhere.names(self._source.timeout / 2) | await self._newest.names(0)
         wanted = self._source.queues
-        names = sorted({name for name in found if wanted.wants(name)} | set(wanted.expected))
-        return names, self._everywhere.problem
+        expected = dict.fromkeys(wanted.expected)
+        names = [*expected, *sorted(name for name in found if name not in expected and wanted.wants(name))]
+        missing = [(self._everywhere.problem, "discovery")] if self._everywhere.problem else []
+        if len(names) > QUEUES:
+            advice = "name those to watch in `queues: {include: […]}`"
+            missing.append((AdapterError(Reason.COST, f"more than {QUEUES} queues: {advice}"), "queues"))
+        return names[:QUEUES], missing
 
 
 @asynccontextmanager
@@ -82,23 +95,28 @@ async def observe(client: Client) -> tuple[Snapshot, Consumers]:
     """The snapshot, and the consumers behind its numbers of workers. Raises AdapterError as collect does."""
     redis = client.redis
     view, finishes, roundtrip = await _look(client)
-    names, undiscovered = await client.queue_names()
+    names, missing = await client.queue_names()
     problems: dict[tuple[Reason, str], Problem] = {}
-    if undiscovered:
-        _note(problems, undiscovered, "discovery")
+    for error, part in missing:
+        _note(problems, error, part)
     answers: dict[str, dict[str, Any]] = {name: {} for name in names}
     await _ask(redis, {name: questions(view, name) for name in names}, answers, problems)
     await _ask(redis, {name: more_questions(view, name, answers[name]) for name in names}, answers, problems)
 
+    if any(crowded(view, of_queue) for of_queue in answers.values()):
+        advice = "keep a run_redis_tasks worker running, which removes those of workers that are gone"
+        error = AdapterError(Reason.COST, f"a stream has more than {MANY_CONSUMERS} consumers: {advice}")
+        _note(problems, error, "consumers")
     consumers = Consumers(alive_within=view.options.alive_within, claim_timeout=view.options.claim_timeout)
     for name, of_queue in answers.items():
         consumers.add(name, consumer_rows(of_queue))
-    reading = None if any(part == "consumers" for _, part in problems) else consumers.reading()
+    reading = None if any(part in ("groups", "consumers") for _, part in problems) else consumers.reading()
     queues = [queue_stats(view, n, a, None if reading is None else reading[n]) for n, a in answers.items()]
     snapshot = Snapshot(
         server=redis.server,
         server_version=redis.server_version,
         queues=queues,
+        queues_complete=not missing,
         longest_runs=[run for name, of_queue in answers.items() for run in longest_runs(view, name, of_queue)],
         worker_states={} if reading is None else consumers.states(),
         broker=BrokerStats(roundtrip_seconds=roundtrip),

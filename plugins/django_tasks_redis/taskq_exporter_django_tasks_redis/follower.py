@@ -15,7 +15,7 @@ from typing import Any
 
 from taskq_exporter_redis import Entry, RedisClient, ZsetCursor
 
-from taskq_exporter.api import AdapterError, DropReason, Ledger, Outcome
+from taskq_exporter.api import AdapterError, DropReason, Ledger, Outcome, Reason
 from taskq_exporter_django_tasks_redis.keys import FAILED, SUCCESSFUL, Keys
 from taskq_exporter_django_tasks_redis.options import DjangoTasksRedisOptions
 
@@ -56,8 +56,22 @@ class Task:
         """Starts so far: each adds the worker's id."""
         try:
             return len(json.loads(self.worker_ids_json or "[]"))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return 0
+
+    @property
+    def ran(self) -> float | None:
+        """Seconds of the last attempt; None where nobody knows when it ended."""
+        return None if self.exception == ABANDONED else _seconds(self.last_attempted_at, self.finished_at)
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds from runnable to started; None after a retry, whose enqueued_at is that of the first attempt."""
+        if self.started_at != self.last_attempted_at:
+            return None
+        waits = [_seconds(since, self.started_at) for since in (self.enqueued_at, self.run_after) if since]
+        known = [seconds for seconds in waits if seconds is not None]
+        return min(known) if known and len(known) == len(waits) else None
 
 
 class Follower:
@@ -148,14 +162,14 @@ class Follower:
         }
 
     async def _read(self, page: Sequence[Entry], *, errors: bool) -> list[Task | None]:
-        """The tasks of a page; None for one that has expired or was deleted."""
+        """The tasks of a page; None for one that has expired, was deleted or is no hash."""
         keys = [self._keys.result(entry.member) for entry in page]
         rows = await self._all([("HMGET", key, *_FIELDS) for key in keys])
-        tasks = [Task(*(_text(value) for value in row)) if any(row) else None for row in rows]
+        tasks = [Task(*(_text(value) for value in row)) if row and any(row) else None for row in rows]
         if not errors:
             return tasks
         sizes = await self._all([("HSTRLEN", key, "errors_json") for key in keys])
-        small = [i for i, size in enumerate(sizes) if tasks[i] and 2 < size <= ERRORS_BYTES]
+        small = [i for i, size in enumerate(sizes) if tasks[i] and 2 < (size or 0) <= ERRORS_BYTES]
         texts = await self._all([("HGET", keys[i], "errors_json") for i in small])
         for i, text in zip(small, texts, strict=True):
             if task := tasks[i]:
@@ -164,11 +178,12 @@ class Follower:
         return tasks
 
     async def _all(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        """The replies; None for a key of another type, which must not hold up the tasks beside it."""
         replies = await self._client.pipeline(commands)
         for reply in replies:
-            if isinstance(reply, AdapterError):
+            if isinstance(reply, AdapterError) and reply.reason is not Reason.PROTOCOL:
                 raise reply
-        return replies
+        return [None if isinstance(reply, AdapterError) else reply for reply in replies]
 
     def _count(self, entry: Entry, task: Task | None, outcome: Outcome) -> None:
         if task is None:  # it ended, but nothing says which queue's it was
@@ -178,9 +193,10 @@ class Follower:
         if not ended_here and task.status == FAILED and outcome is Outcome.FAILED and _earlier(task.finished_at, entry):
             # Given up by a sweep, which marks the task failed first and writes down its end, with a new score, after.
             return
+        # All that may fail comes before the first count: a poll that ends here is made again.
+        attempts, ran, waited = task.attempts, task.ran, task.waited
         queue, path = task.queue_name, task.task_path
         self._ledger.finished(queue, path, outcome)
-        attempts = task.attempts
         counted = self._attempts.pop(entry.member, 1)
         if attempts > counted:
             self._ledger.retried(queue, path, n=attempts - counted)
@@ -192,15 +208,10 @@ class Follower:
             return
         if task.exception:
             self._ledger.exception(queue, path, task.exception.rpartition(".")[2])
-        if task.exception != ABANDONED:
-            ran = _seconds(task.last_attempted_at, task.finished_at)
-            if ran is not None:
-                self._ledger.ran(queue, path, outcome, max(ran, 0.0))
-        if task.started_at == task.last_attempted_at:  # enqueued_at is never that of a retry
-            waits = [_seconds(since, task.started_at) for since in (task.enqueued_at, task.run_after) if since]
-            known = [seconds for seconds in waits if seconds is not None]
-            if known and len(known) == len(waits):
-                self._ledger.waited(queue, max(min(known), 0.0), path)
+        if ran is not None:
+            self._ledger.ran(queue, path, outcome, max(ran, 0.0))
+        if waited is not None:
+            self._ledger.waited(queue, max(waited, 0.0), path)
 
 
 def _text(value: bytes | None) -> str:
@@ -211,7 +222,7 @@ def _last_exception(errors_json: str) -> str:
     """The class path of the last of the errors; the tracebacks beside it are dropped at once."""
     try:
         return str(json.loads(errors_json)[-1]["exception_class_path"])
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return ""
 
 

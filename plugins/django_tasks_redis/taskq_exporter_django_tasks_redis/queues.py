@@ -22,6 +22,8 @@ Command = tuple[str | float, ...]
 NAMED_RUNS = 20
 #: Held entries of a stream that are looked through for the longest run, where there is no index.
 HELD_ENTRIES = 100
+#: Consumers of a stream that are read; where the workers' names never return, those that were killed add up.
+MANY_CONSUMERS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,6 @@ def questions(view: View, queue: str) -> dict[str, Command]:
         stream = keys.stream(queue, level)
         ask[f"stream {level}"] = ("XINFO", "STREAM", stream)
         ask[f"groups {level}"] = ("XINFO", "GROUPS", stream)
-        ask[f"consumers {level}"] = ("XINFO", "CONSUMERS", stream, view.options.group)
         if not view.indexed:
             ask[f"held {level}"] = ("XPENDING", stream, view.options.group, "-", "+", HELD_ENTRIES)
     return ask
@@ -74,6 +75,9 @@ def more_questions(view: View, queue: str, answers: Mapping[str, Any]) -> dict[s
     ask: dict[str, Command] = {}
     for i, (task_id, _) in enumerate(_scored(answers.get("longest runs"))):
         ask[f"name {i}"] = ("HGET", keys.result(task_id), "task_path")
+    for level in LEVELS:
+        if 0 < _consumers(view, answers, level) <= MANY_CONSUMERS:
+            ask[f"consumers {level}"] = ("XINFO", "CONSUMERS", keys.stream(queue, level), view.options.group)
     if not view.indexed:
         for level in LEVELS:
             stream = _stream(answers, level, view.options.group)
@@ -144,6 +148,11 @@ def consumer_rows(answers: Mapping[str, Any]) -> Iterable[Mapping[bytes, Any]]:
         yield from (as_dict(row) for row in answers.get(f"consumers {level}") or ())
 
 
+def crowded(view: View, answers: Mapping[str, Any]) -> bool:
+    """True where a stream of a queue lists more consumers than are read."""
+    return any(_consumers(view, answers, level) > MANY_CONSUMERS for level in LEVELS)
+
+
 def counts_added(answers: Iterable[Mapping[str, Any]]) -> bool:
     """False where a stream does not tell how many entries were ever added: the server is older than Redis 7."""
     streams = (of_queue.get(f"stream {level}") for of_queue in answers for level in LEVELS)
@@ -171,8 +180,7 @@ def _stream(answers: Mapping[str, Any], level: str, group: str) -> _Stream | Non
     if info is None:
         return _Stream(waiting=0, held=0, added=0, last_delivered="")
     info = as_dict(info)
-    rows = (as_dict(row) for row in answers[f"groups {level}"] or ())
-    ours = next((row for row in rows if row[b"name"] == group.encode()), None)
+    ours = _group(answers, level, group)
     held = int(ours[b"pending"]) if ours else 0
     # Not the group's lag: it is unknown after every entry that is deleted out of order. The three replies are not one
     # moment, and a worker acknowledges before it deletes: never below 0.
@@ -182,6 +190,17 @@ def _stream(answers: Mapping[str, Any], level: str, group: str) -> _Stream | Non
         added=info.get(b"entries-added"),
         last_delivered=ours[b"last-delivered-id"].decode() if ours else "",
     )
+
+
+def _group(answers: Mapping[str, Any], level: str, group: str) -> dict[bytes, Any] | None:
+    """The workers' group of one stream; None where it is not there or could not be read."""
+    rows = (as_dict(row) for row in answers.get(f"groups {level}") or ())
+    return next((row for row in rows if row[b"name"] == group.encode()), None)
+
+
+def _consumers(view: View, answers: Mapping[str, Any], level: str) -> int:
+    ours = _group(answers, level, view.options.group)
+    return int(ours[b"consumers"]) if ours else 0
 
 
 def _ages_by_streams(view: View, answers: Mapping[str, Any]) -> dict[State, float]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from taskq_exporter_django_tasks_redis import adapter
+from taskq_exporter_django_tasks_redis.discovery import QueueFinder
 from taskq_exporter_django_tasks_redis.follower import Follower
 
 from taskq_exporter.api import QueueStats, Reason, Snapshot, Source, State, WorkerState
@@ -29,8 +30,13 @@ def by_name(snapshot: Snapshot) -> dict[str, QueueStats]:
     return {queue.name: queue for queue in snapshot.queues}
 
 
-def user(source: Source) -> list[str]:
-    return shlex.split(adapter.grants(source).replace("PASSWORD", "pw"))
+def user(source: Source, *without: str) -> list[str]:
+    """The command that creates the user of `grants`, without some of its commands."""
+    line = adapter.grants(source).replace("PASSWORD", "pw")
+    for command in without:
+        assert f" +{command} " in line
+        line = line.replace(f" +{command} ", " ")
+    return shlex.split(line, comments=True)
 
 
 def contents(admin: redis.Redis) -> dict[bytes, Any]:
@@ -188,6 +194,86 @@ async def test_filters_queues(project: Any, source_of: Any, redis_url: str) -> N
     assert set(by_name(await collected(source))) == {"default", "later"}
 
 
+async def test_more_queues_than_are_asked_about(
+    project: Any, source_of: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.enqueue("add", 1)
+    project.enqueue("add", 2, queue_name="emails")
+    monkeypatch.setattr("taskq_exporter_django_tasks_redis.collect.QUEUES", 2)
+    assert (await collected(source_of(redis_url))).queues_complete
+    snapshot = await collected(source_of(redis_url, expected=("z",)))
+    assert [queue.name for queue in snapshot.queues] == ["z", "default"]
+    assert [(p.reason, p.part) for p in snapshot.problems] == [(Reason.COST, "queues")]
+    assert not snapshot.queues_complete
+
+
+async def test_queues_that_were_not_looked_for_are_not_said_to_be_gone(
+    make_project: Any, source_of: Any, redis_own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_project(redis_own.url).enqueue("add", 1)
+    with redis.Redis.from_url(redis_own.url) as admin:
+        admin.execute_command(*user(source_of(""), "scan"))
+    url = redis_own.url.replace("redis://", "redis://taskq_exporter:pw@")
+    snapshot = await collected(source_of(url, expected=("z",)))
+    assert [(p.reason, p.part) for p in snapshot.problems] == [(Reason.PERMISSION, "discovery")]
+    assert not snapshot.queues_complete
+
+    never = asyncio.Event()
+    in_all_keys = QueueFinder.in_all_keys
+
+    async def slow(finder: QueueFinder) -> set[str]:
+        await never.wait()
+        return await in_all_keys(finder)
+
+    monkeypatch.setattr(QueueFinder, "in_all_keys", slow)
+    async with adapter.connect(source_of(redis_own.url, timeout=0.2)) as client:
+        snapshot = await adapter.collect(client)
+        assert [(p.reason, p.part) for p in snapshot.problems] == [(Reason.TIMEOUT, "discovery")]
+        assert not snapshot.queues_complete
+        never.set()
+        async with asyncio.timeout(5):
+            while not (await adapter.collect(client)).queues_complete:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_queue_found_with_a_new_task_is_kept_until_a_walk_could_find_it(
+    project: Any, source_of: Any, redis_url: str
+) -> None:
+    async with adapter.connect(source_of(redis_url)) as client:
+        finder = QueueFinder(client.redis, client.keys, since=60)
+        project.enqueue("add", 1)
+        assert await finder.in_newest_tasks() == {"default"}
+        assert await finder.in_newest_tasks() == {"default"}
+        assert await finder.in_all_keys() == {"default"}
+        assert await finder.in_newest_tasks() == set()
+
+
+async def test_many_consumers_left_behind_are_not_read(project: Any, source: Source, redis_url: str) -> None:
+    project.enqueue("add", 3)
+    project.process(max_tasks=1)
+    stream, group = "django_tasks:default:default:stream:normal", "django_tasks_workers"
+    with redis.Redis.from_url(redis_url) as admin:
+
+        def asked() -> int:
+            return int(admin.info("commandstats").get("cmdstat_xinfo|consumers", {"calls": 0})["calls"])
+
+        assert (await collected(source)).worker_states[WorkerState.IDLE] == 1
+        for i in range(1000):
+            admin.xgroup_createconsumer(stream, group, f"gone-{i}")
+        streams = asked()
+        snapshot = await collected(source)
+        queue = {queue.name: queue for queue in snapshot.queues}["default"]
+        assert [(p.reason, p.part) for p in snapshot.problems] == [(Reason.COST, "consumers")]
+        assert (queue.consumers, queue.slots, snapshot.worker_states) == (None, None, {})
+        assert queue.tasks[State.READY] == queue.by_priority[State.READY, "normal"] == 2
+        read = asked() - streams
+        assert admin.xinfo_groups(stream)[0]["consumers"] > 1000
+        admin.xgroup_delconsumer(stream, group, "gone-0")
+        streams = asked()
+        assert by_name(await collected(source))["default"].consumers is not None
+        assert asked() - streams == read + 1
+
+
 async def test_one_backend_of_several(make_project: Any, source_of: Any, redis_url: str) -> None:
     make_project(redis_url).enqueue("add", 1)
     other = make_project(redis_url, options={"REDIS_KEY_PREFIX": "sh[o]p*", "REDIS_CONSUMER_GROUP": "crew"})
@@ -212,12 +298,11 @@ async def test_a_part_that_may_not_be_read_is_absent(
     project: Any, source_of: Any, redis_own: Any, make_project: Any
 ) -> None:
     project = make_project(redis_own.url)
-    project.enqueue("add", 2)
+    project.enqueue("add", 3)
+    project.fetch()
     source = source_of(redis_own.url)
     with redis.Redis.from_url(redis_own.url) as admin:
-        admin.execute_command(
-            *adapter.grants(source).replace("PASSWORD", "pw").split(" "), "-xinfo|consumers", "-zcount"
-        )
+        admin.execute_command(*user(source, "xinfo|consumers", "zcount"))
     url = redis_own.url.replace("redis://", "redis://taskq_exporter:pw@")
     snapshot = await collected(source_of(url))
     assert {p.reason for p in snapshot.problems} == {Reason.PERMISSION}

@@ -172,6 +172,30 @@ async def test_a_task_that_expired_before_it_was_read_is_said_to_be_missed(
     assert ledger.total("finished") == 0
 
 
+async def test_what_is_no_task_holds_up_none(project: Any, source: Source, recorder: Any, redis_url: str) -> None:
+    """Hashes that others changed: what they do not say is not counted, and the tasks beside them are, once."""
+    ledger = recorder()
+    deep = "[" * 100_000
+    async with Following(source, ledger) as follower:
+        first, second, third, *_ = project.enqueue("add", 6)
+        failed, failed_too = project.enqueue("boom", 2)
+        project.process()
+        with redis.Redis.from_url(redis_url) as admin:
+            admin.hset(f"django_tasks:default:result:{first}", "worker_ids_json", deep)
+            admin.hset(f"django_tasks:default:result:{second}", "finished_at", "0001-01-01T00:00:00+14:00")
+            admin.hset(f"django_tasks:default:result:{failed}", "errors_json", "[" * 60_000)
+            for task in (third, failed_too):
+                admin.delete(f"django_tasks:default:result:{task}")
+                admin.set(f"django_tasks:default:result:{task}", "of another type")
+        await follower.poll()
+        await follower.poll()
+    assert {k: n for k, n in ledger.totals.items() if k[0] in ("finished", "retried", "exception", "dropped")} == {
+        ("finished", "default", ADD, "succeeded"): 5,
+        ("finished", "default", BOOM, "failed"): 1,
+        ("dropped", "missed"): 2,
+    }
+
+
 async def test_a_project_without_time_zones(make_project: Any, redis_url: str, source: Source, recorder: Any) -> None:
     project = make_project(redis_url, USE_TZ="0", TIME_ZONE="Asia/Kathmandu")
     ledger = recorder()
