@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from taskq_exporter.api import Capability, DropReason, Ledger, LongestRun, Outcome, QueueStats, Snapshot, Source, State
-from taskq_exporter_celery.events import Event, UndecodableError, decode, exception_name
+from taskq_exporter_celery.events import NAME_LENGTH, Event, UndecodableError, decode, exception_name
 from taskq_exporter_celery.layout import parse_time
 from taskq_exporter_celery.tasks import Tasks
 from taskq_exporter_celery.workers import Workers
@@ -70,7 +69,7 @@ class Follower:
                 continue
             for event in events:
                 total += 1
-                if not self._take(event, now):
+                if not self._guarded(self._take, event, now):
                     undecodable += 1
         if total:
             self._ledger.events(total)
@@ -98,12 +97,20 @@ class Follower:
 
     # --- one event
 
+    @staticmethod
+    def _guarded(handle: Callable[[Event, float], bool | None], event: Any, now: float) -> bool:
+        """False where the event could not be used: no event must end the following."""
+        try:
+            return handle(event, now) is not False
+        except Exception:  # noqa: BLE001 - whoever can publish chooses what is in it
+            return False
+
     def _take(self, event: Any, now: float) -> bool:
         """Count one event; False where it has not the form of one."""
         if type(event) is not dict:
             return False
         kind, at, host = event.get("type"), event.get("timestamp"), event.get("hostname")
-        if type(kind) is not str or type(host) is not str or not _is_time(at):
+        if type(kind) is not str or not _is_name(host) or not _is_time(at):
             return False
         if kind == "task-sent":
             return self._sent(event, now)
@@ -112,7 +119,7 @@ class Follower:
             self._worker_event(kind, event, now)
             return True
         uuid = event.get("uuid")
-        if type(uuid) is not str or (kind == "task-received" and type(event.get("name")) is not str):
+        if not _is_name(uuid) or (kind == "task-received" and not _is_name(event.get("name"))):
             return False
         if not self._saw_task:  # before that, 0 would be a guess: workers may send none
             self._saw_task = True
@@ -133,7 +140,8 @@ class Follower:
         _, events = self._held_back.pop(uuid)
         self._held_back_count -= len(events)
         for event in events:
-            self._handlers[event["type"]](event, now)
+            if not self._guarded(self._handlers[event["type"]], event, now):
+                self._ledger.dropped(DropReason.DECODE)
 
     def _worker_event(self, kind: str, event: Event, now: float) -> None:
         if kind in ("worker-heartbeat", "worker-online"):
@@ -147,9 +155,11 @@ class Follower:
 
     def _sent(self, event: Event, now: float) -> bool:
         uuid, name, queue = event.get("uuid"), event.get("name"), event.get("queue")
-        if type(uuid) is not str or type(name) is not str:
+        if not _is_name(uuid) or not _is_name(name):
             return False
         queue = queue if type(queue) is str else ""
+        if not _is_name(queue):
+            return False
         if self._last_sent is None:
             self._ledger.counts("enqueued")
         self._last_sent = now
@@ -279,8 +289,12 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and 0 < value < 1e11
 
 
+def _is_name(value: object) -> TypeGuard[str]:
+    return type(value) is str and len(value) <= NAME_LENGTH
+
+
 def _duration(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e11 else None
 
 
 def _retries(event: Event) -> int:

@@ -12,6 +12,7 @@ from taskq_exporter_redis import escape_glob
 from taskq_exporter_celery.options import CeleryOptions
 
 _BINDING = "_kombu.binding."
+_NAME_LENGTH = 512  # what is kept of each of a held message's names
 _BODY = b'[{"body": "'
 
 
@@ -102,9 +103,9 @@ def parse_held(value: bytes) -> Held:
         headers, properties = message.get("headers") or {}, message.get("properties") or {}
         retries = headers.get("retries")
         return Held(
-            str(headers.get("id") or properties.get("correlation_id") or ""),
-            str(exchange or ""),
-            str(routing_key or ""),
+            str(headers.get("id") or properties.get("correlation_id") or "")[:_NAME_LENGTH],
+            str(exchange or "")[:_NAME_LENGTH],
+            str(routing_key or "")[:_NAME_LENGTH],
             parse_time(headers.get("eta")),
             retries if isinstance(retries, int) else 0,
         )

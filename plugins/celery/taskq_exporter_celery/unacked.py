@@ -48,7 +48,8 @@ class Unacked:
         for i in range(0, len(new), _SLICE):
             known |= await self._fetch(new[i : i + _SLICE])
             await asyncio.sleep(0)
-        self._known, self.total = known, total
+        # Those acknowledged since they were listed are in neither.
+        self._known, self.total = known, len(known) + (max(total - LIMIT, 0) if len(tags) == LIMIT else 0)
         return ()
 
     async def _fetch(self, tags: Sequence[bytes]) -> dict[bytes, Held | None]:

@@ -190,4 +190,4 @@ def _number(value: object) -> float | None:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return value[:128] if isinstance(value, str) else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from taskq_exporter_celery.unacked import Unacked
 
 from taskq_exporter.testing import Page, watch
 
@@ -110,6 +111,28 @@ async def test_what_a_dead_worker_holds(redis_url: str, project: Any) -> None:
         age = page.value("taskq_celery_unacked_oldest_age_seconds")
         assert age is not None
         assert 0 < age < 60
+
+
+async def test_what_is_acknowledged_while_it_is_read_is_not_reserved(
+    redis_url: str, project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the list of messages and their bodies some go: they are of no queue, and nothing is capped."""
+    project.send("ok", n=3)
+    with project.app.connection_for_read() as connection:
+        channel = connection.default_channel
+        held = [channel.basic_get("celery") for _ in range(3)]
+        read = Unacked._fetch
+
+        async def fetch(self: Unacked, tags: Any) -> Any:
+            while len(held) > 1:
+                held.pop().ack()
+            return await read(self, tags)
+
+        monkeypatch.setattr(Unacked, "_fetch", fetch)
+        async with watch({"adapter": "celery", "url": redis_url}) as watched:
+            page = await watched.page()
+        assert page.by("taskq_tasks", "queue", state="reserved") == {("celery",): 1}
+        assert not page.total("taskq_tasks_capped")
 
 
 async def test_a_key_of_another_type_is_a_problem_of_that_queue(redis_url: str, project: Any) -> None:

@@ -416,3 +416,15 @@ def test_workers_that_send_no_events_beside_one_that_does() -> None:
     assert world.running() == {"q": 1, "": 2}
     world.send({"type": "worker-offline", "hostname": "silent@h"})
     assert world.running() == {"q": 1}
+
+
+@pytest.mark.parametrize("held_back", [True, False])
+def test_an_event_that_raises_is_dropped(held_back: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    if not held_back:
+        world.send(sent())
+    monkeypatch.setattr(world.follower.tasks, "started", lambda *_: 1 / 0)
+    world.send(event("started"), event("succeeded", runtime=1.0))
+    world.wait(GRACE + 1)
+    assert world.total("dropped", "decode") == 1
+    assert world.total("finished") == 1
