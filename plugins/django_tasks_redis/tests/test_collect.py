@@ -299,7 +299,7 @@ async def test_a_part_that_may_not_be_read_is_absent(
 ) -> None:
     project = make_project(redis_own.url)
     project.enqueue("add", 3)
-    project.fetch()
+    project.fetch(queue="default")
     source = source_of(redis_own.url)
     with redis.Redis.from_url(redis_own.url) as admin:
         admin.execute_command(*user(source, "xinfo|consumers", "zcount"))
