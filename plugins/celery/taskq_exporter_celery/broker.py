@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
-from weakref import WeakValueDictionary
 
 from taskq_exporter_redis import Discovery, RedisClient, scan
 from taskq_exporter_redis import connect as connect_redis
@@ -23,14 +22,22 @@ if TYPE_CHECKING:
 READ_UNACKED_EVERY = 3.0
 
 
+#: Most bindings of one exchange to read: reply queues bind to it too, and some are never deleted.
+BINDINGS = 20_000
+
+
 class Shared:
-    """What the clients of one source share, for as long as one of them lives."""
+    """What the clients of one source share, also with those that come after an error."""
 
-    #: Set while it follows.
-    follower: Follower | None = None
+    def __init__(self, key: tuple[str, str]) -> None:
+        self.key = key  # URL and options, while which are the same the rest holds
+        #: Set while it follows.
+        self.follower: Follower | None = None
+        #: As the last search that succeeded found them.
+        self.bindings = Bindings()
 
 
-_shared: WeakValueDictionary[tuple[str, str, str], Shared] = WeakValueDictionary()
+_shared: dict[str, Shared] = {}  # by source
 
 
 class Broker:
@@ -40,7 +47,6 @@ class Broker:
         self.redis = redis
         self.layout = layout
         self.shared = shared
-        self.bindings = Bindings()
         self.unacked = Unacked(redis, layout)
         self.queue_search = Discovery(self._find_queues, find_queues_every)
         self.unacked_reads = Discovery(self.unacked.refresh, READ_UNACKED_EVERY)
@@ -63,16 +69,26 @@ class Broker:
         """The queues that anybody ever declared: kombu keeps the bindings of empty ones too."""
         keys = [key async for key in scan(self.redis, self.layout.bindings, "set")]
         exchanges = {key: name for key in keys if (name := self.layout.exchange(key)) is not None}
-        replies: list[Any] = await self.redis.pipeline([("SMEMBERS", key) for key in exchanges])
+        sizes = await self._replies("SCARD", exchanges)
+        small = [key for key, size in zip(exchanges, sizes, strict=True) if size <= BINDINGS]
+        replies = await self._replies("SMEMBERS", small)
+        bindings = self.shared.bindings
+        bindings.replace(
+            (exchanges[key], *self.layout.binding(member))
+            for key, members in zip(small, replies, strict=True)
+            for member in members
+        )
+        if len(small) < len(exchanges):
+            text = f"an exchange has more than {BINDINGS} bindings: name its queues as expected"
+            raise AdapterError(Reason.COST, text)
+        return bindings.queues
+
+    async def _replies(self, command: str, keys: Iterable[bytes]) -> list[Any]:
+        replies = await self.redis.pipeline([(command, key) for key in keys])
         for reply in replies:
             if isinstance(reply, AdapterError):
                 raise reply
-        self.bindings.replace(
-            (exchange, *self.layout.binding(member))
-            for exchange, members in zip(exchanges.values(), replies, strict=True)
-            for member in members
-        )
-        return self.bindings.queues
+        return replies
 
 
 @asynccontextmanager
@@ -83,8 +99,10 @@ async def connect(source: Source) -> AsyncIterator[Broker]:
         AdapterError: unsupported, where it is no Redis; connect, where the URL is wrong.
     """
     url = redis_url(source.url())
-    key = (source.name, url, repr(source.options))
-    shared = _shared.get(key) or _shared.setdefault(key, Shared())
+    key = (url, repr(source.options))
+    shared = _shared.get(source.name)
+    if shared is None or shared.key != key:
+        shared = _shared[source.name] = Shared(key)
     async with connect_redis(replace(source, url=lambda: url), database=source.options.database) as redis:
         database = redis.redis.connection_pool.connection_kwargs.get("db") or 0
         broker = Broker(redis, Layout(source.options, int(database)), shared, source.options.discovery_interval)

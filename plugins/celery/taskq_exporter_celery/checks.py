@@ -72,7 +72,7 @@ def grants(source: Source) -> str:
         f"~{escape_glob(layout.unacked_index)}",
         f"&{layout.events}",
         *("-@all", "+hello", "+select", "+ping", "+time", "+scan", "+psubscribe"),
-        *("+smembers", "+hlen", "+hstrlen", "+hmget", "+zcard", "+zrange"),
+        *("+scard", "+smembers", "+hlen", "+hstrlen", "+hmget", "+zcard", "+zrange"),
     ]
     return acl_line(words, (f"~{prefix}*", "-@all", "+llen"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 from taskq_exporter.api import AdapterError, Capability, Family, Problem, QueueStats, Reason, Sample, Snapshot, Source
@@ -43,15 +42,16 @@ async def collect(source: Source, broker: Broker) -> Snapshot:
     """
     await broker.read_in_background()
     patience = source.timeout / 2
-    found, _ = await asyncio.gather(broker.queue_search.names(patience), broker.unacked_reads.names(patience))
+    await asyncio.gather(broker.queue_search.names(patience), broker.unacked_reads.names(patience))
     problems = []
     if error := broker.queue_search.problem:
         problems.append(Problem(reason=error.reason, part="queues", message=str(error)))
-    queues = _queues(source, broker, found)
+    queues = _queues(source, broker)
     if len(queues) > QUEUES:
         text = f"only {QUEUES} of {len(queues)} queues are read: include or exclude some"
         problems.append(Problem(reason=Reason.COST, part="queues", message=text))
         queues = queues[:QUEUES]
+    complete_list = not problems
     keys = [key for queue in queues for key in broker.layout.ready(queue)]
     replies = await broker.redis.pipeline(
         [
@@ -96,6 +96,7 @@ async def collect(source: Source, broker: Broker) -> Snapshot:
         server=broker.redis.server,
         server_version=broker.redis.server_version,
         queues=stats,
+        queues_complete=complete_list,
         capabilities=CAPABILITIES,
         problems=problems,
         samples=samples,
@@ -103,12 +104,14 @@ async def collect(source: Source, broker: Broker) -> Snapshot:
     )
 
 
-def _queues(source: Source, broker: Broker, found: Iterable[str]) -> list[str]:
+def _queues(source: Source, broker: Broker) -> list[str]:
     """Names to read, those that are expected first."""
     follower = broker.shared.follower
     seen = list(follower.queues) if follower else []
     wanted = source.queues.wants
-    return [q for q in dict.fromkeys((*source.queues.expected, *sorted(found), *seen)) if wanted(q)]
+    return [
+        q for q in dict.fromkeys((*source.queues.expected, *sorted(broker.shared.bindings.queues), *seen)) if wanted(q)
+    ]
 
 
 def _held(
@@ -131,7 +134,7 @@ def _held(
         state = S.RESERVED
         if message.eta is not None and now is not None and message.eta > now:
             state = S.RETRY if message.retries else S.SCHEDULED
-        held[broker.bindings.queue(message.exchange, message.routing_key)][state] += 1
+        held[broker.shared.bindings.queue(message.exchange, message.routing_key)][state] += 1
     rest = broker.unacked.total - len(known)
     if rest > 0:  # of a queue that is not known
         held[""][S.RESERVED] += rest

@@ -55,6 +55,9 @@ class Follower:
     def resume(self) -> None:
         """A subscription starts: what happened before is missing."""
         self._ledger.gap()
+        for worker in self.workers:  # without heartbeats nothing else would tell of an end that we missed
+            for run in list(worker.runs) if worker.active is None else ():
+                self.tasks.drop(run, ended=True)
         self.workers.resume(self._clock())
 
     def feed(self, payloads: Iterable[bytes]) -> None:
@@ -273,11 +276,11 @@ class Follower:
         unsent = self._last_sent is None and self.without_task_sent
         return [
             Capability(family="taskq_worker_up"),
-            by_worker,
             *(
                 Capability(family=family, state=State.RUNNING, reason="none" if self._knows_running() else "option")
                 for family in ("taskq_tasks", "taskq_oldest_task_age_seconds")
             ),
+            by_worker,
             *(
                 Capability(family=family, reason="option" if unsent else "none")
                 for family in ("taskq_tasks_enqueued_total", "taskq_task_wait_duration_seconds")

@@ -73,6 +73,7 @@ def test_grants_are_no_more_than_needed(redis_url: str) -> None:
     name = "taskq_exporter"
     allowed = [
         ("LLEN", "app*1:emails"),
+        ("SCARD", "app*1:_kombu.binding.emails"),
         ("SMEMBERS", "app*1:_kombu.binding.emails"),
         ("HMGET", "app*1:unacked", "tag"),
         ("PSUBSCRIBE", r"app\*1:/3.celeryev/*"),

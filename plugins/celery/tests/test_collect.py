@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 import redis
+from taskq_exporter_celery import broker as brokers
+from taskq_exporter_celery import collect as collecting
+from taskq_exporter_celery.adapter import collect, connect
+from taskq_exporter_celery.broker import Broker
+from taskq_exporter_celery.options import CeleryOptions
 from taskq_exporter_celery.unacked import Unacked
 
+from taskq_exporter.api import AdapterError, Reason, Snapshot, Source
 from taskq_exporter.testing import Page, watch
 
 
@@ -135,6 +141,47 @@ async def test_what_is_acknowledged_while_it_is_read_is_not_reserved(
         assert not page.total("taskq_tasks_capped")
 
 
+async def test_queues_that_are_not_looked_for_in_time_are_not_empty(
+    redis_url: str, project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the last search are read until the next one ends, also by the client after an error."""
+    project.send("ok", n=3, queue="emails")
+    source = Source(name="complete", adapter="celery", url=lambda: redis_url, options=CeleryOptions(), timeout=0.2)
+
+    async def snapshot() -> Snapshot:
+        async with connect(source) as client:
+            return await collect(source, client)
+
+    whole = await snapshot()
+    assert whole.queues_complete
+
+    async def hang(_: Broker) -> Any:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Broker, "_find_queues", hang)
+    partial = await snapshot()
+    assert not partial.queues_complete
+    assert [problem.part for problem in partial.problems] == ["queues"]
+    assert [(queue.name, queue.tasks) for queue in partial.queues] == [(q.name, q.tasks) for q in whole.queues]
+
+
+@pytest.mark.parametrize("limit", [(collecting, "QUEUES"), (brokers, "BINDINGS")], ids=["queues", "bindings"])
+async def test_too_many_queues(
+    redis_url: str, project: Any, monkeypatch: pytest.MonkeyPatch, limit: tuple[Any, str]
+) -> None:
+    project.declare("a")
+    with redis.Redis.from_url(redis_url) as client:
+        (member,) = client.smembers("_kombu.binding.a")
+        client.sadd("_kombu.binding.a", member.replace(b"a", b"b"))  # two queues of one exchange
+    monkeypatch.setattr(*limit, 1)
+    source = Source(name="many", adapter="celery", url=lambda: redis_url, options=CeleryOptions())
+    async with connect(source) as broker:
+        found = await collect(source, broker)
+    assert not found.queues_complete
+    assert [(problem.part, problem.reason) for problem in found.problems] == [("queues", Reason.COST)]
+    assert len(found.queues) < 2
+
+
 async def test_a_key_of_another_type_is_a_problem_of_that_queue(redis_url: str, project: Any) -> None:
     project.send("ok")
     project.declare("broken")
@@ -150,12 +197,14 @@ async def test_a_key_of_another_type_is_a_problem_of_that_queue(redis_url: str, 
 
 
 async def test_another_broker_says_so() -> None:
-    async with watch({"adapter": "celery", "url": "amqp://guest:hunter2@localhost//"}) as watched:
-        page = await watched.page()
-        assert page.value("taskq_source_up") == 0
-        assert page.value("taskq_source_errors_total", reason="unsupported") == 1
-        assert "amqp" in str(watched.runner.error)
-        assert "hunter2" not in str(watched.runner.error)
+    """Also where the URL is not in the configuration, which would refuse it: in a file."""
+    url = "amqp://guest:hunter2@localhost//"
+    source = Source(name="rabbit", adapter="celery", url=lambda: url, options=CeleryOptions())
+    with pytest.raises(AdapterError, match="amqp") as error:
+        async with connect(source):
+            pass
+    assert error.value.reason is Reason.UNSUPPORTED
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -428,3 +428,15 @@ def test_an_event_that_raises_is_dropped(held_back: bool, monkeypatch: pytest.Mo
     world.wait(GRACE + 1)
     assert world.total("dropped", "decode") == 1
     assert world.total("finished") == 1
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_an_end_that_falls_into_a_gap(beats: bool) -> None:
+    """A worker's heartbeats say what still runs; of one that sends none it is not known."""
+    world = World()
+    world.send(sent(), received(), event("started"), *([heartbeat(active=1)] if beats else []))
+    world.follower.resume()
+    assert world.running() == ({"q": 1} if beats else {})
+    world.send(event("succeeded", runtime=1.0))
+    assert world.running() == {}
+    assert world.total("finished") == 1
