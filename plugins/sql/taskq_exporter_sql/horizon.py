@@ -21,7 +21,9 @@ MAX_MARKS = 64
 _MASK = 4294967295
 _QUERY = sql.SQL(
     "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint,"
-    " extract(epoch FROM now())::float8, pg_is_in_recovery(),"
+    # a standby shows transactions that began before its now(): it is as old as the last one that it replayed
+    " extract(epoch FROM CASE WHEN pg_is_in_recovery()"
+    " THEN least(pg_last_xact_replay_timestamp(), now()) ELSE now() END)::float8, pg_is_in_recovery(),"
     " (SELECT oid::text FROM pg_database WHERE datname = current_database())"
     " FROM (SELECT pg_current_snapshot() AS s) AS q"
 )
@@ -33,7 +35,7 @@ class Horizon:
 
     oldest: int  # the oldest transaction that may still run
     following: int  # the next one to be given out
-    now: float  # Unix seconds, not after the snapshot
+    now: float  # Unix seconds, not after the snapshot; on a standby, of the last commit that it shows
     standby: bool
     database: str
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import psycopg
@@ -10,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
-from taskq_exporter_sql import Horizon, XidCursor
+from taskq_exporter_sql import Horizon, XidCursor, connect, read_horizon, read_only
+
+from taskq_exporter.api import Source
+from taskq_exporter.testing import Server
 
 HERE = Horizon(oldest=1000, following=1010, now=5000.0, standby=False, database="5")
 
@@ -90,3 +94,22 @@ def test_misfits() -> None:
     assert "behind" in cursor.misfit(replace(HERE, oldest=999))
     assert cursor.misfit(replace(HERE, oldest=999, standby=True)) == ""
     assert "too many" in cursor.misfit(replace(HERE, oldest=1000 + 2**31))
+
+
+async def test_a_standby_is_as_old_as_what_it_has_replayed(postgres_own: Server) -> None:
+    """Its clock goes on while it lags: by that clock, rows that are still to come would be too old to look for."""
+    with psycopg.connect(postgres_own.url, autocommit=True) as admin:
+        admin.execute("CREATE TABLE t (at timestamptz); INSERT INTO t VALUES (clock_timestamp())")
+        admin.execute("COPY (SELECT) TO PROGRAM 'touch standby.signal'")
+        (written,) = admin.execute("SELECT extract(epoch FROM at)::float8 FROM t").fetchone() or (0,)
+        with suppress(psycopg.OperationalError):  # a crash: a clean end leaves nothing to replay
+            admin.execute("COPY (SELECT) TO PROGRAM 'kill -QUIT $(head -n 1 postmaster.pid); sleep 5'")
+    postgres_own.stop()
+    postgres_own.start()
+    source = Source(name="s", adapter="postgres", url=lambda: postgres_own.url)
+    async with connect(source) as client, read_only(client, timeout=5) as transaction:
+        horizon = await read_horizon(transaction)
+        ((clock,),) = await transaction.fetch("clock", sql.SQL("SELECT extract(epoch FROM now())::float8"))
+    assert horizon.standby
+    assert written <= horizon.now < clock
+    assert horizon.now == pytest.approx(written, abs=1)
