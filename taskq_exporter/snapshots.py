@@ -81,7 +81,8 @@ def with_known_queues(snapshot: Snapshot, known: Iterable[str]) -> Snapshot:
         replace(
             queue,
             tasks={**dict.fromkeys(tasks, 0), **queue.tasks},
-            oldest_age={**dict.fromkeys(ages, 0.0), **queue.oldest_age},
+            # the age of tasks that are there is not 0 because nobody knows it
+            oldest_age={**{state: 0.0 for state in ages if not queue.tasks.get(state)}, **queue.oldest_age},
         )
         for queue in empty
     )

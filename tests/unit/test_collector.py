@@ -302,6 +302,12 @@ def test_what_could_not_be_read_is_not_zero() -> None:
     assert [dict(q.oldest_age) for q in filled.queues] == [{State.READY: 1.0}, {}, {State.READY: 0.0}]
 
 
+def test_an_age_that_nobody_knows_is_not_zero() -> None:
+    queues = [QueueStats(name="a", tasks={State.READY: 2}), QueueStats(name="b", tasks={State.READY: 0})]
+    filled = with_known_queues(Snapshot(queues=queues, capabilities=ABLE), [])
+    assert [dict(q.oldest_age) for q in filled.queues] == [{}, {State.READY: 0.0}]
+
+
 def test_a_queue_that_could_not_be_looked_for_is_not_empty() -> None:
     partial = Snapshot(queues=[QueueStats(name="a", tasks={State.READY: 2})], queues_complete=False, capabilities=ABLE)
     assert [q.name for q in with_known_queues(partial, ["gone"]).queues] == ["a"]
