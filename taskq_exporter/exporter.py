@@ -17,7 +17,7 @@ from taskq_exporter.config import ConfiguredSource
 from taskq_exporter.report import SourceReport, Violation
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.selfmetrics import SelfMetrics
-from taskq_exporter.threads import in_thread
+from taskq_exporter.threads import in_thread, retrieve
 
 __all__ = ["Exporter"]
 
@@ -104,17 +104,17 @@ class Exporter:
     async def _save(
         self, state: StateDir, runner: SourceRunner, scraper: str | None, until: float
     ) -> tuple[LedgerView, float]:
-        if self._writing is not None and not self._writing.done():  # an earlier one hangs
-            await self._written(until)
         problem = "the disk does not answer"
         before, hold_back = runner.scrapers.copy(), runner.scrapers.hold_back(scraper)
-        if self._writing is None or self._writing.done():
+        if await self._settled(until):  # else an earlier one hangs
             try:
                 runner.scrapers.turn(scraper, runner.ledger.newest)
                 checkpoint, fingerprint = runner.freeze(with_cursor=True), runner.configured.fingerprint()
                 write = partial(state.write, runner.name, fingerprint, checkpoint, anew=runner.started_over)
                 self._writing = asyncio.ensure_future(in_thread(write))
-                if await self._written(until):
+                self._writing.add_done_callback(retrieve)
+                if await self._settled(until):
+                    self._writing.result()
                     runner.started_over = False
                     runner.frozen = checkpoint.ledger
                     problem = ""
@@ -127,16 +127,11 @@ class Exporter:
         self._note_checkpoint(runner.name, problem)
         return runner.frozen, hold_back
 
-    async def _written(self, until: float) -> bool:
-        """Whether the write under way ends in time. Raises what it raises."""
-        assert self._writing is not None  # noqa: S101 - for mypy
-        left = until - asyncio.get_running_loop().time()
-        await asyncio.wait({self._writing}, timeout=max(left, 0))
-        if not self._writing.done():
-            self._writing.add_done_callback(asyncio.Future.exception)  # nobody will ask
-            return False
-        self._writing.result()
-        return True
+    async def _settled(self, until: float) -> bool:
+        """Whether the write under way, if there is one, has ended in time, well or badly."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing}, timeout=max(until - asyncio.get_running_loop().time(), 0))
+        return self._writing is None or self._writing.done()
 
     def _freeze(self, runner: SourceRunner) -> LedgerView:
         runner.frozen = runner.freeze(with_cursor=False).ledger

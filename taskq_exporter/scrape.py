@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -27,6 +26,7 @@ from taskq_exporter.names import Names
 from taskq_exporter.report import Objective, SourceReport
 from taskq_exporter.scrapers import Scrapers
 from taskq_exporter.snapshots import merge, with_known_queues
+from taskq_exporter.threads import retrieve
 
 __all__ = ["SourceRunner"]
 
@@ -100,7 +100,7 @@ class SourceRunner:
         if self._collecting is None or self._collecting.done():
             self._begun, self._given_up = loop.time(), False
             self._collecting = asyncio.create_task(self._collect())
-            self._collecting.add_done_callback(_retrieve)
+            self._collecting.add_done_callback(retrieve)
         task = self._collecting
         await asyncio.wait({task}, timeout=max(until - loop.time(), 0))
         if not task.done():  # a waiter that gives up cancels nothing
@@ -288,9 +288,3 @@ class SourceRunner:
             self._collecting.cancel()
             await asyncio.wait({self._collecting}, timeout=2)
         await asyncio.gather(self._connection.close(), self.follower.close())
-
-
-def _retrieve(task: asyncio.Task[Snapshot]) -> None:
-    """Look at a shared collect's error, so that asyncio does not complain where every waiter has gone."""
-    with suppress(asyncio.CancelledError):
-        task.exception()

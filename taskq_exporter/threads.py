@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["in_thread"]
+__all__ = ["in_thread", "retrieve"]
 
 
 async def in_thread(function: Callable[[], Any]) -> Any:
@@ -31,3 +31,9 @@ async def in_thread(function: Callable[[], Any]) -> Any:
 
     threading.Thread(target=run, daemon=True, name="taskq-exporter").start()
     return await future
+
+
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at the error of what nobody may wait for any more, so that asyncio does not complain."""
+    with suppress(asyncio.CancelledError):
+        future.exception()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from fakes import Clock, configured
 
+from taskq_exporter import exporter as exporter_module
 from taskq_exporter.api import AdapterError, Capability, Outcome, Problem, QueueStats, Reason, Sample, Snapshot, State
 from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint, StateDir
@@ -313,6 +315,25 @@ async def test_one_source_without_a_checkpoint_is_said_once_and_long_names_have_
         for _ in range(3):
             assert "taskq_exporter_checkpoint_last_write_successful 0.0" in await page(exporter)
     assert len(list(tmp_path.glob("*.json"))) == 1
+    await exporter.close()
+
+
+async def test_a_write_that_hangs_and_then_fails_costs_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, go = StateDir(tmp_path), threading.Event()
+    write = state.write
+
+    def hangs_then_fails(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(state, "write", write)
+        go.wait(10)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(state, "write", hangs_then_fails)
+    monkeypatch.setattr(exporter_module, "WRITE_TIMEOUT", 0.2)
+    exporter = Exporter(state)
+    exporter.add(configured({"collect": good}))
+    assert "taskq_exporter_checkpoint_last_write_successful 0.0" in await page(exporter)
+    asyncio.get_running_loop().call_later(0.05, go.set)  # while the next page waits for it
+    assert "taskq_exporter_checkpoint_last_write_successful 1.0" in await page(exporter)
     await exporter.close()
 
 
