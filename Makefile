@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 3
 DIST ?= dist
 
-.PHONY: install demo test test-all test-oldest lint format docs dist lock clean
+.PHONY: install demo test test-all test-oldest bench lint format docs dist lock clean
 
 install: $(STAMP)
 
@@ -33,13 +33,29 @@ test: install
 test-all: install test-oldest
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-# Core and adapters on the oldest Python, without what needs a newer one.
+# Core and adapters on the oldest Python, without what needs a newer one or is about brokers and libraries rather than Python.
 test-oldest:
 ifeq ($(OLDEST),)
 	@echo "no Python 3.11 with venv here: its tests are left out"
 else
-	$(MAKE) test VENV=.venv-oldest PYTHON="$(OLDEST)" ARGS="$(ARGS) tests/unit tests/server plugins"
+	$(MAKE) test VENV=.venv-oldest PYTHON="$(OLDEST)" ARGS="$(ARGS) -m 'not full and not newest' tests/unit tests/server plugins"
 endif
+
+# Speed against celery-exporter and a bare loop: ONLY=celery, ROWS=cpu,loss, QUICK=1, ARGS=--allow-skipped.
+# The other exporter wants a Python below 3.13.
+BENCH_PYTHON ?= $(shell for p in $$(pyenv prefix 3.12.1 2>/dev/null)/bin/python python3.12 $(OLDEST); do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && { command -v "$$p"; break; }; done)
+CELERY_EXPORTER := bench/.venvs/celery-exporter
+
+bench: install $(if $(filter-out celery,$(ONLY)),,$(CELERY_EXPORTER)/.installed)
+	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(ARGS)
+
+# Where it cannot be installed, the rows that need it say so.
+$(CELERY_EXPORTER)/.installed: bench/celery-exporter.txt
+	@rm -rf $(CELERY_EXPORTER)
+	@{ "$(BENCH_PYTHON)" -m venv $(CELERY_EXPORTER) && \
+		$(CELERY_EXPORTER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< && touch $@; } || \
+		{ rm -rf $(CELERY_EXPORTER); echo "celery-exporter cannot be installed (it needs Python 3.11 or 3.12, and the registry)" >&2; }
 
 lint: install
 	$(BIN)/ruff check .
@@ -58,12 +74,27 @@ dist: install
 	rm -rf $(DIST)
 	for p in . $(dir $(PLUGINS)); do $(BIN)/python -m build --no-isolation --outdir $(DIST) $$p || exit 1; done
 
-# Versions with hashes and without index addresses; needs the registry.
+# Versions with hashes and without index addresses; needs the registry. UPGRADE=1 takes the newest of each.
 lock: install
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml $(PLUGINS) --extra testing --group dev --upgrade \
+		pyproject.toml $(PLUGINS) --extra testing --group dev $(if $(UPGRADE),--upgrade) \
 		--no-emit-package taskq-exporter $(foreach p,$(PLUGINS),--no-emit-package taskq-exporter-$(subst _,-,$(notdir $(patsubst %/,%,$(dir $(p)))))) \
 		-o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		plugins/celery/tests/requirements-celery-5.4.in $(if $(UPGRADE),--upgrade) -o plugins/celery/tests/requirements-celery-5.4.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		plugins/postgres/tests/requirements-oban-river.in $(if $(UPGRADE),--upgrade) -o plugins/postgres/tests/requirements-oban-river.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		plugins/postgres/tests/requirements-chancy-dbos-django-q2.in $(if $(UPGRADE),--upgrade) \
+		-o plugins/postgres/tests/requirements-chancy-dbos-django-q2.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		plugins/postgres/tests/requirements-absurd-pgqueuer.in $(if $(UPGRADE),--upgrade) \
+		-o plugins/postgres/tests/requirements-absurd-pgqueuer.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		plugins/postgres/tests/node/requirements-node.in $(if $(UPGRADE),--upgrade) -o plugins/postgres/tests/node/requirements-node.txt
+	cd plugins/postgres/tests/node && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		bench/celery-exporter.in $(if $(UPGRADE),--upgrade) -o bench/celery-exporter.txt
 
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist $(CELERY_EXPORTER)

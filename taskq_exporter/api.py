@@ -147,8 +147,13 @@ class Ledger(Protocol):
     def following(self, lag: float | None = 0.0) -> None:
         """Say that events arrive or that the cursor moved, and how many seconds it is behind (None: not known)."""
 
-    def counts(self, *what: Literal["enqueued", "received", "started", "retried", "finished"]) -> None:
-        """Say which counters this follower feeds: a (queue, task) seen first starts each of them at 0."""
+    def counts(
+        self, *what: Literal["enqueued", "received", "started", "retried", "finished", "succeeded", "failed"]
+    ) -> None:
+        """Say which counters this follower feeds: a (queue, task) seen first starts each of them at 0.
+
+        "finished" is both outcomes, "succeeded" and "failed" one, where the other is not told.
+        """
 
     def gap(self) -> None:
         """Say that what happened before now may be missing (a subscription that starts anew)."""

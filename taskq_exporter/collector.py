@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
+from operator import getitem
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -19,6 +21,8 @@ from taskq_exporter.schema import CAPPED_LABELS, FAMILIES, OTHER, WITH_WORKER
 
 __all__ = ["SnapshotCollector"]
 
+_PLAIN = (int, float)  # what nearly all values are: the rest takes longer to check
+
 
 class SnapshotCollector:
     """A prometheus_client collector over the reports of one page; `violations` is filled by collect()."""
@@ -26,13 +30,10 @@ class SnapshotCollector:
     def __init__(self, reports: Sequence[SourceReport]) -> None:
         self._reports = reports
         self._families = {**FAMILIES, **{n: f for r in reports for n, f in r.families.items()}}
+        self._labels = {label for family in self._families.values() for label in family.labels}
         self._with_worker = any(report.with_worker for report in reports)
         self._annotations = sorted({key for report in reports for key in report.annotations})
         self.violations: list[Violation] = []
-
-    def describe(self) -> Iterable[Metric]:
-        """Every family without samples: its name, type and help."""
-        return [self._metric(family) for family in self._families.values()]
 
     def collect(self) -> Iterator[Metric]:
         """Every family that has samples, in the order of the schema."""
@@ -90,27 +91,32 @@ class SnapshotCollector:
 
     def _points(self, report: SourceReport) -> dict[str, dict[Labels, float]]:
         """What the source itself and its snapshot say, by family and labels."""
-        points: dict[str, dict[Labels, float]] = {}
-        raw: set[tuple[str, Labels]] = set()
+        families: dict[str, _Rows] = {}
+        admitted = {label: _Admitted(partial(report.names.admit, label)) for label in self._labels}
+        # a queue that is only remembered is not seen, so that it can be forgotten
+        admitted["queue"].update((name, name) for name in report.remembered)
         bad: dict[str, str] = {}
         for sample in report.snapshot.samples if report.snapshot is not None else ():
             if sample.family not in report.families:  # a family of the schema has its own record
                 bad[sample.family] = "not one of the adapter's families()"
+        left_out = {*bad, *report.disabled}
         # the source's own last: they count what the others overflowed
         for name, labels, value in chain(snapshot_points(report.snapshot), source_points(report, self._annotations)):
-            if name in bad or name in report.disabled:
+            if name in left_out:
                 continue
-            family = self._families.get(name)
-            error = _check(family, labels, value) or ("duplicate series" if (name, labels) in raw else "")
-            if error or family is None:
+            rows = families.get(name)
+            if rows is None:
+                rows = families[name] = _Rows(self._families[name], admitted)
+            error = _check(rows.family, labels, value) or ("duplicate series" if labels in rows.raw else "")
+            if error:
                 bad[name] = f"{error}: {labels!r} {value!r}"
+                left_out.add(name)
                 continue
-            raw.add((name, labels))
-            _put(points.setdefault(name, {}), family, _admit(report, family, labels), value)
+            rows.put(labels, value)
         for name, message in bad.items():
             self.violations.append(Violation(report.name, name, message))
-            points.pop(name, None)
-        return points
+            families.pop(name, None)
+        return {name: rows.values for name, rows in families.items()}
 
     def _histogram_samples(self, report: SourceReport, name: str) -> list[Sample]:
         keys = self._label_names(FAMILIES[name])
@@ -128,47 +134,59 @@ class SnapshotCollector:
         return samples
 
 
-def _check(family: Family | None, labels: Labels, value: Any) -> str:
-    """What is wrong with a sample, or nothing."""
-    if family is None:
-        return "not a family of the schema or of families()"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+class _Rows:
+    """The points of one family of one source, within the caps of its labels."""
+
+    __slots__ = ("_admitted", "family", "raw", "values")
+
+    def __init__(self, family: Family, admitted: Mapping[str, _Admitted]) -> None:
+        self.family = family
+        self.raw: set[Labels] = set()  # as the source told them
+        self.values: dict[Labels, float] = {}
+        self._admitted = [admitted[kind] for kind in family.labels]
+
+    def put(self, labels: Labels, value: float) -> None:
+        """Add a point; those over a cap meet under `_other` as the family says.
+
+        Totals that the backend keeps are left out then: their sum would go back when one of them goes.
+        """
+        self.raw.add(labels)
+        family, values = self.family, self.values
+        if self._admitted:
+            labels = tuple(map(getitem, self._admitted, labels))
+            over = OTHER in labels and any(
+                label == OTHER and kind in CAPPED_LABELS for kind, label in zip(family.labels, labels, strict=True)
+            )
+            if over and (family.overflow == "drop" or family.kind == "counter"):
+                return
+        if labels not in values:
+            values[labels] = value
+        elif family.overflow == "max":
+            values[labels] = max(values[labels], value)
+        elif family.overflow == "sum":
+            values[labels] += value
+
+
+class _Admitted(dict[str, str]):
+    """The values of one label as they may stand on a page; each is asked for once a page."""
+
+    def __init__(self, admit: Callable[[str], str]) -> None:
+        self._admit = admit
+
+    def __missing__(self, value: str) -> str:
+        admitted = self[value] = self._admit(value)
+        return admitted
+
+
+def _check(family: Family, labels: tuple[Any, ...], value: Any) -> str:
+    """What is wrong with a point, or ""."""
+    if type(value) not in _PLAIN and (isinstance(value, bool) or not isinstance(value, int | float)):
         return "value is not a number"
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= sys.float_info.max:
         return "value is negative or not finite"
-    if not all(isinstance(label, str) for label in labels):
-        return "label value is not a string"
-    if family.name != "taskq_source_annotations_info" and len(labels) != len(family.labels):
+    for label in labels:
+        if not isinstance(label, str):
+            return "label value is not a string"
+    if len(labels) != len(family.labels) and family.name != "taskq_source_annotations_info":
         return f"labels are not {family.labels!r}"
     return ""
-
-
-def _admit(report: SourceReport, family: Family, labels: Labels) -> Labels:
-    """The labels within their caps. A queue that is only remembered is not seen, so that it can be forgotten."""
-    admit, remembered = report.names.admit, report.remembered
-    return (
-        tuple(
-            label if kind == "queue" and label in remembered else admit(kind, label)
-            for kind, label in zip(family.labels, labels, strict=True)
-        )
-        if family.labels
-        else labels
-    )
-
-
-def _put(values: dict[Labels, float], family: Family, labels: Labels, value: float) -> None:
-    """Add a sample; those over a cap meet under `_other` as the family says.
-
-    Totals that the backend keeps are left out: their sum would go back when one of them goes.
-    """
-    over = OTHER in labels and any(
-        label == OTHER and kind in CAPPED_LABELS for kind, label in zip(family.labels, labels, strict=True)
-    )
-    if over and (family.overflow == "drop" or family.kind == "counter"):
-        return
-    if labels not in values:
-        values[labels] = value
-    elif family.overflow == "max":
-        values[labels] = max(values[labels], value)
-    elif family.overflow == "sum":
-        values[labels] += value

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import AdapterError, NameFilter, Options, Reason, Source
@@ -23,7 +23,7 @@ from taskq_exporter.schema import FAMILIES
 from taskq_exporter.settings import Core, SourceConfig, StateConfig
 from taskq_exporter.yamlpos import Document, Position, YamlError, load
 
-__all__ = ["Config", "ConfigError", "ConfiguredSource", "load_config", "make_source"]
+__all__ = ["Config", "ConfigError", "ConfiguredSource", "keep_secrets", "load_config", "make_source"]
 
 Location = tuple[str | int, ...]
 
@@ -71,6 +71,13 @@ def make_source(configured: ConfiguredSource) -> Source:
         worker_ttl=c.worker_ttl,
         queue_ttl=c.queue_ttl,
     )
+
+
+def keep_secrets(options: Options) -> None:
+    """Keep the passwords in an adapter's own URLs, which are options of type SecretStr, out of all that is logged."""
+    for _, value in options:
+        if isinstance(value, SecretStr):
+            keep_secret(value.get_secret_value())
 
 
 def _read_url(config: SourceConfig) -> str:
@@ -165,6 +172,8 @@ class _Reader:
         expanded = []
         for suffix, options in self._expand(adapter.options, own, at):
             checked = self._validate(adapter.options, options, at)
+            if isinstance(checked, Options):
+                keep_secrets(checked)
             if isinstance(config, SourceConfig) and isinstance(checked, Options):
                 named = config.model_copy(update={"name": f"{config.name}{suffix}"})
                 expanded.append(ConfiguredSource(named, adapter, checked, where))
@@ -217,8 +226,9 @@ class _Reader:
 
     def _explain(self, model: type[BaseModel], kind: str, message: str, where: Location, at: Location) -> None:
         if kind == "extra_forbidden":
-            known = [*model.model_fields] if len(where) == len(at) + 1 else []
-            if issubclass(model, Options):
+            inside = _inside(model, where[len(at) : -1])
+            known = [f.alias or n for n, f in inside.model_fields.items()] if inside else []
+            if inside is model and issubclass(model, Options):
                 known += [*SourceConfig.model_fields, *model.expands]
             self._problem(where, f"unknown key {str(where[-1])!r}{_suggest(str(where[-1]), known)}", key=True)
         elif kind == "missing":
@@ -284,6 +294,18 @@ def _plain(kind: str, message: str) -> str:
     ):
         message = message.replace(theirs, ours)
     return message.removesuffix("; cannot read string as an integer").removesuffix("; cannot read string as a number")
+
+
+def _inside(model: type[BaseModel], path: Location) -> type[BaseModel] | None:
+    """The model at a place inside a model; None where there is none."""
+    for name in path:
+        if isinstance(name, str):
+            kind = model.model_fields[name].annotation if name in model.model_fields else None
+            models = [k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, BaseModel)]
+            if not models:
+                return None
+            model = models[0]
+    return model
 
 
 def _suggest(name: str, known: tuple[str, ...] | list[str]) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import AdapterError
-from taskq_exporter.config import ConfiguredSource
+from taskq_exporter.config import ConfiguredSource, keep_secrets
 from taskq_exporter.log import keep_secret
 from taskq_exporter.settings import SourceConfig
 
@@ -19,13 +19,13 @@ __all__ = ["NOTHING_CONFIGURED", "VARIABLES", "detect"]
 log = structlog.get_logger("taskq_exporter")
 
 #: Variables that name a server.
-VARIABLES = ("CELERY_BROKER_URL", "REDIS_URL")
+VARIABLES = ("CELERY_BROKER_URL", "REDIS_URL", "DATABASE_URL")
 #: Seconds that one adapter may look.
 TIMEOUT = 10.0
 
 NOTHING_CONFIGURED = (
     "nothing to watch: write a configuration file and give it as --config.file=FILE (see config.example.yaml),"
-    " or set CELERY_BROKER_URL or REDIS_URL"
+    " or set CELERY_BROKER_URL, REDIS_URL or DATABASE_URL"
 )
 
 
@@ -77,4 +77,6 @@ def _say(name: str, error: Exception) -> None:
 def _configure(adapter: Adapter, name: str, url: str, options: Mapping[str, object]) -> ConfiguredSource:
     keep_secret(url)
     core = {**adapter.options.core_defaults, "name": name, "adapter": adapter.name, "url": url}
-    return ConfiguredSource(SourceConfig.model_validate(core), adapter, adapter.options.model_validate(dict(options)))
+    own = adapter.options.model_validate(dict(options))
+    keep_secrets(own)
+    return ConfiguredSource(SourceConfig.model_validate(core), adapter, own)

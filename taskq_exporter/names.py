@@ -70,4 +70,6 @@ class Names:
 
 def clean(value: str) -> str:
     """Valid UTF-8 without lone surrogates, at most MAX_LENGTH characters."""
+    if len(value) <= MAX_LENGTH and value.isascii():
+        return value
     return value[:MAX_LENGTH].encode("utf-8", "replace").decode("utf-8")

@@ -198,6 +198,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of `check` or of the page `/`: what was found, and what to change to get more."""
+
+    level: Literal["ok", "note", "problem"]
+    text: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One metric family as data. An adapter's own ones are named `taskq_<adapter>_…`."""
 
@@ -235,6 +244,7 @@ class Snapshot:
     commands: int = 0  # commands or statements that this collect sent
     query_seconds: Mapping[str, float] = field(default_factory=dict)  # where it sends several costly statements
     samples: Sequence[Sample] = ()  # of the adapter's own families()
+    findings: Sequence[Finding] = ()  # what a person should do; on the page `/` only, those that are ok left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,12 +254,3 @@ class Detected:
     name: str
     url: str = field(repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line of `check`: what was found, and what to change to get more."""
-
-    level: Literal["ok", "note", "problem"]
-    text: str
-    advice: str = ""

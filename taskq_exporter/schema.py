@@ -60,6 +60,8 @@ STARTS_AT_ZERO: Final = {
     "started": ("taskq_tasks_started_total", ()),
     "retried": ("taskq_tasks_retried_total", ()),
     "finished": ("taskq_tasks_finished_total", ("succeeded", "failed")),
+    "succeeded": ("taskq_tasks_finished_total", ("succeeded",)),
+    "failed": ("taskq_tasks_finished_total", ("failed",)),
 }
 
 
@@ -171,7 +173,7 @@ _ALL = (
     _counter("taskq_worker_restarts_total", "Restarts of the worker.", "worker"),
     # Schedules
     _gauge("taskq_scheduler_up", "1 while the scheduler sends what is due.", "scheduler"),
-    _gauge("taskq_scheduler_last_beat_timestamp_seconds", "When the scheduler was last heard of.", "scheduler"),
+    _gauge("taskq_scheduler_last_beat_timestamp_seconds", "When it was last heard of; 0: never.", "scheduler"),
     _gauge("taskq_scheduler_entries", "Entries of the schedule.", "scheduler"),
     _gauge("taskq_schedule_last_run_timestamp_seconds", "When an entry last ran.", "scheduler", "entry"),
     _gauge("taskq_schedule_next_run_timestamp_seconds", "When an entry is next due.", "scheduler", "entry"),

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
 
 from taskq_exporter.adapters import Adapter
-from taskq_exporter.api import AdapterError, Reason, Snapshot
+from taskq_exporter.api import AdapterError, Finding, Reason, Snapshot
 from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint
 from taskq_exporter.config import ConfiguredSource, make_source
@@ -84,6 +84,7 @@ class SourceRunner:
         self._given_up = False  # whether somebody waited for it in vain
         self._snapshot: Snapshot | None = None
         self._snapshot_at = 0.0
+        self._findings: Sequence[Finding] = ()
         self._seconds: float | None = None  # of the last collect, well or badly ended
         self._costs: deque[float] = deque(maxlen=3)  # of those that succeeded
         self._commands = 0
@@ -211,6 +212,10 @@ class SourceRunner:
         problems = self._snapshot.problems if self._snapshot is not None else ()
         return [f"cannot read {p.part}: {p.reason.value}: {p.message}" for p in problems]
 
+    def findings(self) -> Sequence[Finding]:
+        """What the last page that succeeded found for a person to do; empty while the source is down."""
+        return self._findings if self.error is None else ()
+
     @property
     def following(self) -> bool | None:
         """Whether the follower follows; None where there is none."""
@@ -232,6 +237,7 @@ class SourceRunner:
         if snapshot is not None:
             try:
                 shown, remembered = self._shown(snapshot)
+                self._findings = shown.findings
             except Exception as failed:  # noqa: BLE001 - a record that is none must not fail the page
                 self.bug(failed, "collect")
         lag = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from taskq_exporter.api import Capability, QueueStats, SchedulerStats, Snapshot, State, WorkerStats
@@ -11,6 +12,17 @@ from taskq_exporter.api import Capability, QueueStats, SchedulerStats, Snapshot,
 __all__ = ["merge", "undeclared", "with_known_queues"]
 
 _Record = TypeVar("_Record", QueueStats, WorkerStats, SchedulerStats)
+_Number = TypeVar("_Number", int, float)
+
+
+def _fields(record: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]], frozenset[str]]:
+    names = tuple(f.name for f in fields(record))
+    return names, attrgetter(*names), frozenset(f.name for f in fields(record) if f.default_factory is dict)
+
+
+#: The names of a record's fields, what gets their values at once, and which are mappings: a page lays thousands of
+#: records over others.
+_FIELDS = {record: _fields(record) for record in (QueueStats, WorkerStats, SchedulerStats)}
 
 
 def merge(base: Snapshot, view: Snapshot) -> Snapshot:
@@ -30,6 +42,7 @@ def merge(base: Snapshot, view: Snapshot) -> Snapshot:
         commands=base.commands + view.commands,
         query_seconds={**base.query_seconds, **view.query_seconds},
         samples=(*base.samples, *view.samples),
+        findings=tuple(dict.fromkeys((*base.findings, *view.findings))),
     )
 
 
@@ -49,44 +62,62 @@ def _merge_by_name(base: Sequence[_Record], view: Sequence[_Record]) -> Sequence
 
 def _overlay(base: _Record, view: _Record) -> _Record:
     """`base` with every field that `view` knows; mappings are joined."""
+    names, values_of, mappings = _FIELDS[type(base)]
     changes: dict[str, Any] = {}
-    for f in fields(view):
-        new, old = getattr(view, f.name), getattr(base, f.name)
-        if isinstance(new, Mapping):
-            changes[f.name] = {**old, **new}
-        elif new is not None and new != "" and new != ():
-            changes[f.name] = new
-    return replace(base, **changes)
+    for name, new in zip(names, values_of(view), strict=True):
+        known = bool(new) or isinstance(new, int | float)  # 0 is known; None, "", () and {} are not
+        if known:
+            changes[name] = {**getattr(base, name), **new} if name in mappings else new
+    return _with(base, changes)
+
+
+def _with(record: _Record, changes: Mapping[str, Any]) -> _Record:
+    """As dataclasses.replace, in a third of its time."""
+    names, values_of, _ = _FIELDS[type(record)]
+    return type(record)(**{**dict(zip(names, values_of(record), strict=True)), **changes})
 
 
 def with_known_queues(snapshot: Snapshot, known: Iterable[str]) -> Snapshot:
-    """Add at 0 what the backend deleted because it is empty: states that this source can tell, of queues once seen.
+    """Add at 0 what the backend deleted because it is empty, or nobody reads: what this source can tell of queues.
 
     Where a part could not be read, what a queue does not tell is not known, and so is not 0.
     """
     able = {(c.family, c.state) for c in snapshot.capabilities if c.able}
-    seen = {queue.name for queue in snapshot.queues}
+    whole, queues = not snapshot.problems, snapshot.queues
 
-    def states(family: str, told: Iterable[State]) -> list[State]:
-        told = set(told)
-        return [s for s in State if (family, s) in able and (s in told or not snapshot.problems)]
+    def zeros(family: str, told: Iterable[Mapping[State, Any]], zero: _Number) -> dict[State, _Number]:
+        states = set() if whole else {state for of_queue in told for state in of_queue}
+        return {s: zero for s in State if (family, s) in able and (whole or s in states)}
 
-    tasks = states("taskq_tasks", (s for q in snapshot.queues for s in q.tasks))
-    ages = states("taskq_oldest_task_age_seconds", (s for q in snapshot.queues for s in q.oldest_age))
+    def zero(family: str, told: Iterable[int | None]) -> int | None:
+        return 0 if (family, "") in able and (whole or any(n is not None for n in told)) else None
+
+    tasks = zeros("taskq_tasks", (q.tasks for q in queues), 0)
+    ages = zeros("taskq_oldest_task_age_seconds", (q.oldest_age for q in queues), 0.0)
+    consumers = zero("taskq_queue_consumers", (q.consumers for q in queues))
+    slots = zero("taskq_queue_slots", (q.slots for q in queues))
+
+    def filled(queue: QueueStats) -> QueueStats:
+        told = queue.tasks
+        # the age of tasks that are there is not 0 because nobody knows it
+        empty = {state: age for state, age in ages.items() if not told.get(state)}
+        changes = {
+            "tasks": {**tasks, **told},
+            "oldest_age": {**empty, **queue.oldest_age},
+            "consumers": consumers if queue.consumers is None else queue.consumers,
+            "slots": slots if queue.slots is None else queue.slots,
+        }
+        return _with(queue, changes)
+
+    seen = {queue.name for queue in queues}
     missing = dict.fromkeys(known) if snapshot.queues_complete else ()
-    gone = (QueueStats(name=name) for name in missing if name not in seen)
-    here = snapshot.queues if snapshot.problems else ()
-    empty = gone if snapshot.problems else (*snapshot.queues, *gone)
-    filled = (
-        replace(
-            queue,
-            tasks={**dict.fromkeys(tasks, 0), **queue.tasks},
-            # the age of tasks that are there is not 0 because nobody knows it
-            oldest_age={**{state: 0.0 for state in ages if not queue.tasks.get(state)}, **queue.oldest_age},
-        )
-        for queue in empty
-    )
-    return replace(snapshot, queues=(*here, *filled))
+    gone = [
+        QueueStats(name=name, tasks=tasks, oldest_age=ages, consumers=consumers, slots=slots)
+        for name in missing
+        if name not in seen
+    ]
+    here = [filled(queue) for queue in queues] if whole else queues
+    return replace(snapshot, queues=(*here, *gone))
 
 
 def undeclared(snapshot: Snapshot) -> list[Capability]:

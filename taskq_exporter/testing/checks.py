@@ -83,7 +83,7 @@ class Checks:
     def check_up(self, watched: Watch, page: Page) -> None:
         """The page has the whole source, and nothing went wrong for it."""
         assert page.value("taskq_source_up") == 1, f"the source is down: {watched.runner.error}"
-        assert page.value("taskq_source_problems") == 0, "a part could not be read"
+        assert page.value("taskq_source_problems") == 0, watched.runner.complaints()
         # not from the page: what is wrong with a page is counted when it is done
         errors = dict(watched.runner.failures.counts)
         assert not errors, f"errors by reason: {errors}; see the log"

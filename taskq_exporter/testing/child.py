@@ -10,6 +10,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +19,8 @@ from typing import Self
 __all__ = ["Child", "clean_environment"]
 
 START_SECONDS = 30.0
+#: The kernel ends a guarded child with the thread that started it: this one lasts as long as the tests.
+_STARTER = ThreadPoolExecutor(1, thread_name_prefix="taskq-start")
 
 
 class Child:
@@ -76,7 +80,8 @@ class Child:
         setpriv = shutil.which("setpriv")
         guard = [setpriv, "--pdeathsig", self.stop_signal.name.removeprefix("SIG")] if setpriv else []
         with log.open("ab") as out:
-            self._process = subprocess.Popen(
+            start: partial[subprocess.Popen[bytes]] = partial(
+                subprocess.Popen,
                 [*guard, *self.command],
                 cwd=self.directory,
                 env=self.environment or clean_environment(),
@@ -87,9 +92,10 @@ class Child:
                 user=self.user,
                 extra_groups=[] if self.user else None,
             )
+            process = self._process = _STARTER.submit(start).result()
         deadline = time.monotonic() + START_SECONDS
         while not self.ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 tail = log.read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"{self.command[0]} did not start:\n{tail}")
             time.sleep(0.01)

@@ -24,7 +24,7 @@ from taskq_exporter.testing.checks import SLACK, Checks, open_files, scenario, s
 from taskq_exporter.testing.golden import check_golden
 from taskq_exporter.testing.page import check_openmetrics, check_text
 from taskq_exporter.testing.processes import free_port
-from taskq_exporter.testing.stores import store_of, with_credentials
+from taskq_exporter.testing.stores import with_credentials
 from taskq_exporter.testing.world import World
 
 __all__ = ["AdapterConformance"]
@@ -187,7 +187,7 @@ class AdapterConformance(Checks):
     @scenario
     async def test_read_only(self, world: World) -> None:
         """Scrapes and the follower change nothing that is stored."""
-        store = store_of(world.url)
+        store = world.store
         if world.dump is None and store is None:
             pytest.fail("give World a dump= that returns everything stored")
         dump = world.dump or functools.partial(store.dump, world.url) if store else world.dump
@@ -209,7 +209,7 @@ class AdapterConformance(Checks):
                 pytest.skip("the adapter has no grants()")
             await watched.following()
             owner = await watched.page()
-        store = store_of(world.url)
+        store = world.store
         if world.grant is not None:
             url = world.grant(text)
         elif store is not None:

@@ -1,7 +1,9 @@
 """A pytest plugin with the servers as fixtures: `pytest_plugins = ["taskq_exporter.testing.fixtures"]`.
 
-TASKQ_TEST_REDIS_URL and TASKQ_TEST_POSTGRES_URL name servers to share instead of private ones: the Redis database
-is flushed, and databases and roles are made and dropped there. What stops a server always uses a private one.
+TASKQ_TEST_REDIS_URL, TASKQ_TEST_POSTGRES_URL and TASKQ_TEST_RABBITMQ_URL name servers to share instead of private
+ones: the Redis database is flushed, and databases, roles, virtual hosts and users are made and dropped there.
+RabbitMQ's management API is expected on port 15672, else named by TASKQ_TEST_RABBITMQ_MANAGEMENT_URL. What stops a
+server always uses a private one.
 """
 
 from __future__ import annotations
@@ -11,15 +13,22 @@ import re
 import secrets
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from . import processes
 from .processes import ForeignServer, Server
+from .rabbitmq import manage, start_rabbitmq, virtual_host
+from .sentinel import SentinelSetup, start_redis_sentinel
 from .servers import start_postgres, start_redis
+from .shared import shared_rabbitmq
+from .tls import Certificates, make_certificates
 
 REDIS_VARIABLE = "TASKQ_TEST_REDIS_URL"
 POSTGRES_VARIABLE = "TASKQ_TEST_POSTGRES_URL"
+RABBITMQ_VARIABLE = "TASKQ_TEST_RABBITMQ_URL"
+MANAGEMENT_VARIABLE = "TASKQ_TEST_RABBITMQ_MANAGEMENT_URL"
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +58,55 @@ def redis_url(_redis_server: Server) -> str:
 def redis_own() -> Iterator[Server]:
     """A Redis server of this test alone, which it may stop and freeze."""
     with start_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_sentinel() -> Iterator[SentinelSetup]:
+    """A Redis master, its replica and a Sentinel of this test alone."""
+    with start_redis_sentinel() as setup:
+        yield setup
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates for `start_redis(tls=…)` and `start_rabbitmq(tls=…)`."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The RabbitMQ node that all tests of the run share: not to be stopped."""
+    if url := os.environ.get(RABBITMQ_VARIABLE):
+        yield _foreign_rabbitmq(url)
+    elif "PYTEST_XDIST_WORKER" in os.environ:
+        with shared_rabbitmq(tmp_path_factory.getbasetemp().parent / "rabbitmq") as server:
+            yield server
+    else:
+        with start_rabbitmq() as server:
+            yield server
+
+
+@pytest.fixture
+def rabbitmq_url(rabbitmq_shared: Server) -> Iterator[str]:
+    """An administrator's URL of a fresh virtual host, on a RabbitMQ node that all tests of the run share.
+
+    Users with rights in the virtual host are deleted with it.
+    """
+    with virtual_host(rabbitmq_shared) as url:
+        yield url
+
+
+@pytest.fixture
+def rabbitmq_management(rabbitmq_shared: Server) -> str:
+    """The address of that node's management API, with the administrator's credentials."""
+    return rabbitmq_shared.management
+
+
+@pytest.fixture
+def rabbitmq_own() -> Iterator[Server]:
+    """A RabbitMQ node of this test alone, which it may stop and freeze."""
+    with start_rabbitmq() as server:
         yield server
 
 
@@ -107,6 +165,14 @@ def _shared_redis() -> Server:
     with redis.Redis.from_url(url) as client:
         version = str(client.info("server")["redis_version"])
     return ForeignServer(name="redis", url=url, kind="environment", version=version)
+
+
+def _foreign_rabbitmq(url: str) -> Server:
+    parts = urlsplit(url)
+    default = f"http://{parts.username or 'guest'}:{parts.password or 'guest'}@{parts.hostname}:15672"
+    management = os.environ.get(MANAGEMENT_VARIABLE) or default
+    version = manage(management, "GET", "/api/overview")["rabbitmq_version"]
+    return ForeignServer(name="rabbitmq", url=url, kind="environment", version=version, management=management)
 
 
 def _shared_postgres() -> Server:

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,8 +41,10 @@ def unavailable(what: str) -> NoReturn:
 class Server(ABC):
     """A server of a test. A context manager that ends it; `stop` and `start` keep the port."""
 
-    def __init__(self, *, name: str, url: str, kind: Kind, version: str) -> None:
+    def __init__(self, *, name: str, url: str, kind: Kind, version: str, management: str = "") -> None:
         self.url = url
+        #: RabbitMQ's management API: http://user:password@host:port.
+        self.management = management
         self.kind: Kind = kind
         self.version = version
         served.setdefault(name, set()).add(f"{kind}, {version}")
@@ -53,7 +55,7 @@ class Server(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Stop it: connections are refused. Postgres keeps its data; Redis only where its arguments say `--save`."""
+        """Stop it: connections are refused. It keeps its data; Redis only where its arguments say `--save`."""
 
     @abstractmethod
     def freeze(self) -> None:
@@ -111,10 +113,19 @@ class ProcessServer(Child, Server):
         ready: Callable[[], bool],
         stop_signal: signal.Signals,
         user: str | None = None,
+        environment: Mapping[str, str] | None = None,
         **facts: Any,
     ) -> None:
         Server.__init__(self, **facts)
-        Child.__init__(self, command, directory=directory, ready=ready, stop_signal=stop_signal, user=user)
+        Child.__init__(
+            self,
+            command,
+            directory=directory,
+            ready=ready,
+            stop_signal=stop_signal,
+            user=user,
+            environment=environment,
+        )
 
 
 class ContainerServer(Server):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 from .child import clean_environment
@@ -25,16 +26,18 @@ from .processes import (
     unavailable,
     version,
 )
+from .tls import Certificates
 
 # --- Redis ------------------------------------------------------------------------------------------------------
 
 
-def start_redis(*args: str) -> Server:
+def start_redis(*args: str, tls: Certificates | None = None) -> Server:
     """Start a private Redis-compatible server without persistence.
 
     Args:
         args: Further arguments of redis-server, e.g. "--requirepass", "secret" (which goes into the URL) or
             "--unixsocket", path.
+        tls: Listen with these certificates instead of in plain text; the URL is rediss://… and names the authority.
 
     Returns:
         The server; `url` is redis://…/0. Skips the test (fails in CI) where there is none.
@@ -43,11 +46,15 @@ def start_redis(*args: str) -> Server:
     password = args[args.index("--requirepass") + 1] if "--requirepass" in args else ""
     url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}/0"
     options = ["--port", str(port), "--save", "", "--appendonly", "no", *args]
+    if tls is not None:
+        url = f"rediss{url.removeprefix('redis')}?ssl_ca_certs={tls.authority}"
+        files = ["--tls-ca-cert-file", tls.authority, "--tls-cert-file", tls.certificate, "--tls-key-file", tls.key]
+        options = ["--port", "0", *options[2:], "--tls-port", str(port), "--tls-auth-clients", "no", *map(str, files)]
 
     def ready() -> bool:
-        return _redis_answers(port)
+        return redis_answers(port, tls)
 
-    found = _find_redis()
+    found = find_redis()
     if found is not None:
         binary, kind = found
         directory = new_directory("redis", None)
@@ -62,13 +69,15 @@ def start_redis(*args: str) -> Server:
             version=version([binary, "--version"]),
         )
     # Inside the container the port is the image's own.
-    container = start_container("redis:7", {6379: port}, ["redis-server", "--protected-mode", "no", *options[2:]], {})
+    inside = ["redis-server", "--protected-mode", "no", *options[2:]]
+    container = None if tls else start_container("redis:7", {6379: port}, inside, {})
     if container is None:
         unavailable("Redis")
     return ContainerServer(container, ready=ready, name="redis", url=url, kind="testcontainers", version="redis:7")
 
 
-def _find_redis() -> tuple[str, Kind] | None:
+def find_redis() -> tuple[str, Kind] | None:
+    """The binary of a Redis-compatible server."""
     for name in ("redis-server", "valkey-server"):
         if path := shutil.which(name):
             return path, "local binary"
@@ -79,10 +88,13 @@ def _find_redis() -> tuple[str, Kind] | None:
     return None
 
 
-def _redis_answers(port: int) -> bool:
-    """True once it answers PING, with NOAUTH too."""
+def redis_answers(port: int, tls: Certificates | None = None) -> bool:
+    """True once a Redis or Sentinel answers PING, with NOAUTH too."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1))
+            if tls is not None:
+                connection = stack.enter_context(tls.context().wrap_socket(connection, server_hostname="127.0.0.1"))
             connection.sendall(b"PING\r\n")
             reply = connection.recv(64)
     except OSError:

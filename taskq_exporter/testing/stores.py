@@ -1,10 +1,13 @@
-"""What a Redis or PostgreSQL server holds, and users with exactly the rights that `grants` prints."""
+"""What a Redis, PostgreSQL or RabbitMQ server holds, and users with exactly the rights that `grants` prints."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
+
+from taskq_exporter.testing.rabbitmq import manage
 
 __all__ = ["Store", "store_of", "with_credentials"]
 
@@ -75,9 +78,55 @@ class PostgresStore:
         return with_credentials(url, USER, PASSWORD)
 
 
-def store_of(url: str) -> Store | None:
-    """The kind of store that a URL names, or None."""
+class RabbitStore:
+    """A virtual host of a RabbitMQ node with the management API."""
+
+    def __init__(self, management: str) -> None:
+        self._management = management
+
+    def dump(self, url: str) -> Any:
+        """Every exchange and binding, and every queue with how many of its messages are ready."""
+        import amqp
+
+        parts = urlsplit(url)
+        host = unquote(parts.path[1:])
+        held: dict[str, list[Any]] = {}
+        for kind in ("exchanges", "bindings", "queues"):
+            found = manage(self._management, "GET", f"/api/{kind}/{quote(host, safe='')}?disable_stats=true")
+            held[kind] = sorted(json.dumps(one, sort_keys=True) for one in found)
+        names = [json.loads(queue)["name"] for queue in held["queues"]]
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        address = f"{parts.hostname}:{parts.port}"
+        with amqp.Connection(
+            address, userid=user, password=password, virtual_host=host, ssl=parts.scheme == "amqps"
+        ) as c:
+            channel = c.channel()
+            held["ready"] = [tuple(channel.queue_declare(name, passive=True) or ()) for name in names]
+        return held
+
+    def grant(self, url: str, text: str) -> str:
+        """Do what each rabbitmqctl line says, through the API; the user gets a password of its own."""
+        for line in text.splitlines():
+            command, *words = shlex.split(line, comments=True)[1:]
+            if command == "add_user":
+                manage(self._management, "PUT", f"/api/users/{USER}", {"password": PASSWORD, "tags": ""})
+            elif command == "set_permissions":
+                _, host, user, configure, write, read = words  # -p HOST
+                rights = {"configure": configure, "write": write, "read": read}
+                manage(self._management, "PUT", f"/api/permissions/{quote(host, safe='')}/{user}", rights)
+            elif command == "set_user_tags":
+                body = {"password": PASSWORD, "tags": ",".join(words[1:])}
+                manage(self._management, "PUT", f"/api/users/{words[0]}", body)
+            else:
+                raise ValueError(f"not understood: {line}")
+        return with_credentials(url, USER, PASSWORD)
+
+
+def store_of(url: str, management: str = "") -> Store | None:
+    """The kind of store that a URL names, or None. RabbitMQ needs the address of its management API too."""
     scheme = urlsplit(url).scheme
+    if scheme in ("amqp", "amqps"):
+        return RabbitStore(management) if management else None
     if scheme in ("redis", "rediss"):
         return RedisStore()
     return PostgresStore() if scheme in ("postgres", "postgresql") else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskq_exporter.testing.processes import Server
+from taskq_exporter.testing.stores import Store, store_of
 
 __all__ = ["World"]
 
@@ -28,7 +29,12 @@ class World:
     work: Callable[[], object] | None = None
     #: (queue, task, outcome) of that work, and how many.
     finished: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    #: Everything stored, for comparison; Redis and PostgreSQL URLs need none.
+    #: Everything stored, for comparison; Redis and PostgreSQL URLs need none, RabbitMQ only without its management API.
     dump: Callable[[], Any] | None = None
     #: Creates the user that the adapter's grants() describes and returns the URL with its credentials; as above.
     grant: Callable[[str], str] | None = None
+
+    @property
+    def store(self) -> Store | None:
+        """How the kit itself looks at the server, where it can."""
+        return store_of(self.url, self.server.management if self.server else "")

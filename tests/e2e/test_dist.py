@@ -80,7 +80,8 @@ def test_version(installed: Path, tmp_path: Path) -> None:
 
 def test_every_adapter_loads(installed: Path, tmp_path: Path) -> None:
     listed = run(installed / "taskq-exporter", "adapters", cwd=tmp_path)
-    assert [line.split()[0] for line in listed.splitlines()] == ["celery", "django_tasks_redis", "postgres"], listed
+    names = [line.split()[0] for line in listed.splitlines()]
+    assert names == ["celery", "django_tasks_redis", "postgres", "taskflow"], listed
 
 
 def test_once_against_a_real_broker(installed: Path, tmp_path: Path, redis_url: str) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from fakes import Clock
-from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from taskq_exporter.api import (
@@ -13,6 +12,7 @@ from taskq_exporter.api import (
     Capability,
     DropReason,
     Family,
+    Finding,
     LongestRun,
     Outcome,
     Problem,
@@ -265,15 +265,11 @@ def test_the_series_of_a_source_are_counted() -> None:
     assert own == len(samples) - 1
 
 
-def test_describe_has_no_io_and_all_names() -> None:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SnapshotCollector([]))
-    assert list(registry.collect()) == []
-
-
 ABLE = [
     Capability(family="taskq_tasks", state="ready"),
     Capability(family="taskq_oldest_task_age_seconds", state="ready"),
+    Capability(family="taskq_queue_consumers"),
+    Capability(family="taskq_queue_slots"),
 ]
 
 
@@ -287,6 +283,22 @@ def test_a_queue_once_seen_stands_at_zero() -> None:
         ("gone", {State.READY: 0}),
     ]
     assert filled.queues[2].oldest_age == {State.READY: 0.0}
+
+
+def test_a_queue_that_nobody_reads_has_no_consumers_and_no_slots() -> None:
+    queues = [QueueStats(name="read", consumers=2, slots=8), QueueStats(name="unread", tasks={State.READY: 2})]
+    filled = with_known_queues(Snapshot(queues=queues, capabilities=ABLE), ["gone"])
+    assert [(q.name, q.consumers, q.slots) for q in filled.queues] == [("read", 2, 8), ("unread", 0, 0), ("gone", 0, 0)]
+    unable = [Capability(family="taskq_queue_consumers", reason="backend")]
+    filled = with_known_queues(Snapshot(queues=queues, capabilities=unable), ["gone"])
+    assert [(q.consumers, q.slots) for q in filled.queues] == [(2, 8), (None, None), (None, None)]
+
+
+def test_consumers_that_could_not_be_read_are_not_zero() -> None:
+    problems = [Problem(reason=Reason.PERMISSION, part="consumers")]
+    queues = [QueueStats(name="a", slots=8), QueueStats(name="b")]
+    filled = with_known_queues(Snapshot(queues=queues, capabilities=ABLE, problems=problems), ["gone"])
+    assert [(q.consumers, q.slots) for q in filled.queues] == [(None, 8), (None, None), (None, 0)]
 
 
 def test_what_could_not_be_read_is_not_zero() -> None:
@@ -324,11 +336,13 @@ def test_the_followers_view_is_laid_over_the_collect() -> None:
         queues=[QueueStats(name="a", tasks={State.READY: 2}, consumers=1), QueueStats(name="b")],
         capabilities=[Capability(family="taskq_tasks", state="running", reason="backend")],
         commands=3,
+        findings=[Finding(level="note", text="said by both")],
     )
     view = Snapshot(
         queues=[QueueStats(name="a", tasks={State.RUNNING: 1}), QueueStats(name="c", slots=2)],
         capabilities=[Capability(family="taskq_tasks", state="running")],
         workers=[WorkerStats(name="w", up=True)],
+        findings=[Finding(level="note", text="said by both"), Finding(level="problem", text="said by one")],
     )
     merged = merge(base, view)
     assert merged.server == "redis"
@@ -340,3 +354,4 @@ def test_the_followers_view_is_laid_over_the_collect() -> None:
     ]
     assert [c.able for c in merged.capabilities] == [True]
     assert [w.name for w in merged.workers] == ["w"]
+    assert [f.text for f in merged.findings] == ["said by both", "said by one"]

@@ -34,14 +34,21 @@ def uncommented() -> str:
 def options(model: type[BaseModel]) -> Iterator[str]:
     """The names of a model's fields, and of the models in them."""
     for name, field in model.model_fields.items():
-        yield name
+        yield field.alias or name
         for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 yield from options(inner)
 
 
 def test_it_loads(config: Config) -> None:
-    assert [source.config.name for source in config.sources] == ["shop", "web/default", "web/mails", "billing"]
+    assert [source.config.name for source in config.sources] == [
+        "shop",
+        "web/default",
+        "web/mails",
+        "mails",
+        "billing",
+        "flow",
+    ]
 
 
 def test_the_defaults_that_it_shows_are_the_defaults(config: Config) -> None:
@@ -62,7 +69,8 @@ def test_it_names_every_option(adapters: Adapters) -> None:
 
 
 def test_what_is_commented_out_would_load_too(adapters: Adapters, tmp_path: Path) -> None:
-    text = re.sub(r"^ *(aliases|databases): .*$", "", uncommented(), flags=re.MULTILINE)  # instead of alias, database
+    # instead of alias, database
+    text = re.sub(r"^ *(aliases|databases|virtual_hosts): .*$", "", uncommented(), flags=re.MULTILINE)
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    assert len(load_config(path, adapters, {"CELERY_BROKER_URL": "redis://broker/0"}).sources) == 3
+    assert len(load_config(path, adapters, {"CELERY_BROKER_URL": "redis://broker/0"}).sources) == 5

@@ -176,3 +176,30 @@ def test_names_are_cut_cleaned_and_forgotten() -> None:
     clock.now += 11
     names.expire()
     assert names.admit("queue", "third") == "third"
+
+
+def test_what_was_counted_before_an_expiry_or_a_new_start_is_not_counted_on() -> None:
+    clock = Clock()
+    ledger = make(clock, series_ttl=10.0)
+    ledger.counts("finished")
+    for _ in range(2):
+        ledger.finished("q", "t", Outcome.FAILED)
+    ledger.freeze()
+    clock.now += 20
+    ledger.freeze()
+    clock.now += 20
+    assert values(ledger.freeze(), FINISHED) == {}
+    ledger.finished("q", "t", Outcome.FAILED)
+    assert values(ledger.freeze(), FINISHED)["q", "t", "failed", ""] == 1
+    ledger.finished("q", "t", Outcome.FAILED)
+    ledger.start_over("a test")
+    ledger.finished("q", "t", Outcome.FAILED)
+    assert values(ledger.freeze(), FINISHED)["q", "t", "failed", ""] == 1
+
+
+@pytest.mark.parametrize("n", [-1, float("inf"), float("nan")])
+def test_a_counter_that_is_in_use_refuses_what_a_new_one_refuses(n: float) -> None:
+    ledger = make()
+    ledger.started("q", "t")
+    with pytest.raises(ValueError, match="cannot change"):
+        ledger.started("q", "t", n=n)  # type: ignore[arg-type]

@@ -113,8 +113,10 @@ def test_leaves_nothing_behind(how: str, folder: Path, environment: dict[str, st
     try:
         assert demo.stdout
         assert demo.stdout.readline().split()[:3] == ["source", "queue", "ready"]
-        running = processes(folder)
-        assert len(running) >= 10, running
+        deadline = time.monotonic() + 20
+        while len(running := processes(folder)) < 10:  # a worker's children come a moment after it
+            assert time.monotonic() < deadline, running
+            time.sleep(0.1)
         if how == "exporter dies":
             (exporter,) = (pid for pid, command in running.items() if "--config.file=" in command)
             os.kill(exporter, signal.SIGKILL)
