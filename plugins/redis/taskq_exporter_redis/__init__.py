@@ -5,5 +5,19 @@ from taskq_exporter_redis.client import RedisClient, connect
 from taskq_exporter_redis.cursor import Entry, ZsetCursor
 from taskq_exporter_redis.discovery import Discovery, escape_glob, scan
 from taskq_exporter_redis.errors import errors
+from taskq_exporter_redis.sentinel import SentinelOptions, is_sentinel, parse_sentinel
 
-__all__ = ["Discovery", "Entry", "RedisClient", "ZsetCursor", "acl_line", "connect", "errors", "escape_glob", "scan"]
+__all__ = [
+    "Discovery",
+    "Entry",
+    "RedisClient",
+    "SentinelOptions",
+    "ZsetCursor",
+    "acl_line",
+    "connect",
+    "errors",
+    "escape_glob",
+    "is_sentinel",
+    "parse_sentinel",
+    "scan",
+]

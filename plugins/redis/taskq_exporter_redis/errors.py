@@ -63,6 +63,11 @@ def adapter_error(error: Exception, doing: str = "") -> AdapterError:
         return AdapterError(Reason.UNSUPPORTED, f"the server does not know{what}: it is too old or restricted")
     if text.startswith("DB index"):
         return AdapterError(Reason.CONNECT, "the server has no such database: correct the number in the URL")
+    if type(error).__name__ == "MasterNotFoundError":
+        if "AuthenticationError" in text:  # redis-py lists what each Sentinel said
+            return AdapterError(Reason.AUTH, "the Sentinels refused us: put user and password into sentinel_kwargs")
+        text = "no Sentinel that answers knows a master of that name that is up: check master_name and the Sentinels"
+        return AdapterError(Reason.CONNECT, text)
     if isinstance(error, RedisConnectionError | OSError):
         return AdapterError(Reason.CONNECT, _connect(error))
     what = f" to {doing}" if doing else ""

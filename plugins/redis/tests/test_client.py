@@ -54,6 +54,22 @@ async def test_replies_are_raw_and_counted(redis_url: str) -> None:
             assert await client.redis.hgetall("h") == {b"a": b"1"}
 
 
+async def test_many_and_large_replies_come_in_order(redis_url: str) -> None:
+    large = b"x" * 1_000_000
+    async with connect(source(redis_url)) as client:
+        replies = await client.pipeline([*(("ECHO", i) for i in range(5_000)), ("ECHO", large), ("ECHO", "end")])
+    assert replies == [*(str(i).encode() for i in range(5_000)), large, b"end"]
+
+
+async def test_a_connection_that_the_server_closes_is_an_error_once(redis_url: str) -> None:
+    async with connect(source(redis_url)) as client:
+        me = await client.command("CLIENT", "ID")
+        with pytest.raises(AdapterError) as raised:
+            await client.pipeline([("CLIENT", "KILL", "ID", me, "SKIPME", "no"), ("TIME",)])
+        assert raised.value.reason is Reason.CONNECT
+        assert await client.command("CLIENT", "ID") != me
+
+
 async def test_names_its_connection(redis_url: str) -> None:
     async with connect(source(redis_url)) as collect, connect(source(redis_url), purpose="follow") as follow:
         assert await collect.command("CLIENT", "GETNAME") == b"taskq-exporter"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -121,8 +122,26 @@ async def test_leaving_at_any_moment_of_a_round(redis_url: str) -> None:
                         await asyncio.sleep(0)
 
 
-async def test_a_search_rests_far_longer_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskq_exporter_redis.discovery.RESTS", 5)
+async def test_a_walk_through_many_keys_leaves_others_their_time(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskq_exporter_redis.discovery.FAST_SLICES", 5)
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    with redis.Redis.from_url(redis_url) as server:
+        server.mset({f"key{i}": "" for i in range(100)})
+    async with connect(source(redis_url)) as client:
+        monkeypatch.setattr("taskq_exporter_redis.discovery.asyncio", SimpleNamespace(sleep=sleep))
+        assert len({key async for key in scan(client, "key*", count=5)}) == 100
+    assert len(pauses) > 10
+    assert pauses[:5] == [0] * 5
+    assert min(pauses[5:]) > 0
+
+
+async def test_a_search_rests_far_longer_than_it_takes() -> None:
     times: list[float] = []
     done = asyncio.Event()
 
@@ -134,6 +153,6 @@ async def test_a_search_rests_far_longer_than_it_takes(monkeypatch: pytest.Monke
             done.set()
         return ["a"]
 
-    async with asyncio.timeout(10), Discovery(refresh, every=0):
+    async with asyncio.timeout(10), Discovery(refresh, every=0, rests=5):
         await done.wait()
     assert times[2] - times[1] >= 5 * 0.1
