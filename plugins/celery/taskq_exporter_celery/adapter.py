@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from taskq_exporter.api import Detected, Family, Finding, Ledger, Options, Snapshot, Source, hookimpl
 from taskq_exporter_celery import broker as brokers
-from taskq_exporter_celery import checks
-from taskq_exporter_celery import collect as collecting
+from taskq_exporter_celery import checks, unread
 from taskq_exporter_celery.broker import Broker
+from taskq_exporter_celery.families import FAMILIES
 from taskq_exporter_celery.follower import Follower
+from taskq_exporter_celery.inspection import Inspection
 from taskq_exporter_celery.options import CeleryOptions
-from taskq_exporter_celery.pubsub import subscribe
+
+#: Seconds that the first page with workers waits for their first answers.
+FIRST_ANSWERS = 1.0
 
 
 @hookimpl
@@ -25,7 +29,7 @@ def options() -> type[Options]:
 @hookimpl
 def families() -> Sequence[Family]:
     """What only Celery has."""
-    return collecting.FAMILIES
+    return FAMILIES
 
 
 @hookimpl
@@ -35,9 +39,10 @@ def connect(source: Source) -> AbstractAsyncContextManager[Broker]:
 
 
 @hookimpl
-async def collect(source: Source, client: Broker) -> Snapshot:
+async def collect(client: Broker) -> Snapshot:
     """Queues now."""
-    return await collecting.collect(source, client)
+    snapshot = await client.collect()
+    return replace(snapshot, findings=[*snapshot.findings, *unread.findings(snapshot, client.shared.follower)])
 
 
 @hookimpl
@@ -50,22 +55,25 @@ async def follow(source: Source, client: Broker, ledger: Ledger) -> None:
     # The ledger outlives a connection, and with it what is known of tasks in flight.
     follower = ledger.view if isinstance(ledger.view, Follower) else Follower(source, ledger, time.time)
     ledger.view = follower
+    inspection = Inspection(client, follower, ledger, source)
     told = 0
-    async with subscribe(client.redis, client.layout.events, source.timeout) as subscription:
+    async with client.subscribe() as subscription:
         try:
-            payloads = await subscription.read()
+            messages = await subscription.read()
             follower.resume()
             client.shared.follower = follower
+            await inspection.start(FIRST_ANSWERS)
             while True:
-                follower.feed(payloads)
+                follower.feed(messages, subscription.decode)
                 follower.sweep()
                 ledger.following(subscription.lag)
                 ledger.commands(subscription.commands - told)
                 told = subscription.commands
-                payloads = await subscription.read()
+                messages = await subscription.read()
         finally:
             if client.shared.follower is follower:
                 client.shared.follower = None
+            await inspection.close()
 
 
 @hookimpl
@@ -82,5 +90,5 @@ async def diagnose(source: Source, client: Broker) -> Iterable[Finding]:
 
 @hookimpl
 def grants(source: Source) -> str:
-    """The ACL line of the source's user."""
-    return checks.grants(source)
+    """What the source's user needs, in the words of its broker."""
+    return str(brokers.kind_of(source.url()).grants(source))

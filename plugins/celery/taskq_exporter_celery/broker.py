@@ -1,29 +1,98 @@
-"""A connection to one broker, and what its collects and its follower tell each other."""
+"""What the adapter needs of a broker, whatever kind it is; and which kind a URL means."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from taskq_exporter_redis import Discovery, RedisClient, scan
-from taskq_exporter_redis import connect as connect_redis
-
-from taskq_exporter.api import AdapterError, Reason, Source
-from taskq_exporter_celery.layout import Bindings, Layout
-from taskq_exporter_celery.unacked import Unacked
+from taskq_exporter.api import AdapterError, Finding, Reason, Snapshot, Source
 
 if TYPE_CHECKING:
     from taskq_exporter_celery.follower import Follower
 
-#: Seconds between looks at the unacknowledged messages.
-READ_UNACKED_EVERY = 3.0
+T = TypeVar("T")
 
 
-#: Most bindings of one exchange to read: reply queues bind to it too, and some are never deleted.
-BINDINGS = 20_000
+class Subscription(Protocol):
+    """An open subscription to the events of workers and producers."""
+
+    #: Commands that it sent.
+    commands: int
+
+    @property
+    def lag(self) -> float | None:
+        """How many seconds of messages wait to be read; None where that cannot be told."""
+
+    async def read(self) -> Sequence[Any]:
+        """The messages that have come, perhaps none; waits at most some seconds. Raises AdapterError where it ended."""
+
+    def decode(self, message: Any) -> Sequence[Any]:
+        """The events of a message. Raises UndecodableError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one round of remote control brought."""
+
+    #: How many listened; None where the broker does not tell.
+    listeners: int | None
+    #: By command and node. Nothing that was not asked for.
+    replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: Of the nodes that were asked for by name and did not answer, those that certainly still listen.
+    listening: frozenset[str] = frozenset()
+    #: And those that certainly listen no more. Of the rest it is not known.
+    gone: frozenset[str] = frozenset()
+    #: How many answered in a form that is not read, e.g. pickle.
+    unreadable: int = 0
+    #: Nodes whose name another has too; in `listeners` they are one.
+    twice: frozenset[str] = frozenset()
+    #: Commands sent to the broker.
+    commands: int = 0
+
+
+def question(command: str, ticket: str, exchange: str, key: str) -> dict[str, Any]:
+    """What kombu's mailbox asks all workers, as verified with kombu 5.7.0; the answers go to that exchange and key."""
+    return {
+        "method": command,
+        "arguments": {},
+        "destination": None,
+        "pattern": None,
+        "matcher": None,
+        "ticket": ticket,
+        "reply_to": {"exchange": exchange, "routing_key": key},
+    }
+
+
+class Broker(Protocol):
+    """A connection to one broker: what connect() gives to the other hooks."""
+
+    shared: Shared
+    #: Whether collect() tells the consumers of queues; else workers are asked.
+    tells_consumers: bool
+
+    async def collect(self) -> Snapshot:
+        """Queues now. Raises AdapterError where nothing can be read."""
+
+    async def findings(self) -> list[Finding]:
+        """What `check` says of the broker's side."""
+
+    def subscribe(self) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribe to events, on a connection of its own."""
+
+    async def ask(self, commands: Sequence[str], nodes: Collection[str], timeout: float) -> Answers:
+        """Ask all workers by remote control, and wait until all listeners have answered.
+
+        Args:
+            commands: Names of Celery's inspect commands, e.g. "ping", "stats", "active_queues".
+            nodes: Workers that are known to live; others answer too.
+            timeout: Seconds after which those that have not answered are silent.
+
+        Raises:
+            AdapterError: permission, where publishing or a reply key is not allowed; those of a connection.
+        """
 
 
 class Shared:
@@ -33,62 +102,48 @@ class Shared:
         self.key = key  # URL and options, while which are the same the rest holds
         #: Set while it follows.
         self.follower: Follower | None = None
-        #: As the last search that succeeded found them.
-        self.bindings = Bindings()
+        self._kept: dict[type[Any], Any] = {}
+
+    def keep(self, kind: type[T]) -> T:
+        """The source's one object of a class, made when it is first asked for."""
+        if kind not in self._kept:
+            self._kept[kind] = kind()
+        return cast(T, self._kept[kind])
 
 
 _shared: dict[str, Shared] = {}  # by source
 
 
-class Broker:
-    """What connect() gives to the other hooks."""
+def shared_of(source: Source) -> Shared:
+    """What earlier clients of the same source left."""
+    key = (source.url(), repr(source.options))
+    shared = _shared.get(source.name)
+    if shared is None or shared.key != key:
+        shared = _shared[source.name] = Shared(key)
+    return shared
 
-    def __init__(self, redis: RedisClient, layout: Layout, shared: Shared, find_queues_every: float) -> None:
-        self.redis = redis
-        self.layout = layout
-        self.shared = shared
-        self.unacked = Unacked(redis, layout)
-        self.queue_search = Discovery(self._find_queues, find_queues_every)
-        self.unacked_reads = Discovery(self.unacked.refresh, READ_UNACKED_EVERY)
-        self.commands_told = 0  # commands that a snapshot has counted
-        self._background: AsyncExitStack | None = None
 
-    async def read_in_background(self) -> None:
-        """Start, once, what collects need and a follower does not."""
-        if self._background is None:
-            self._background = AsyncExitStack()
-            await self._background.enter_async_context(self.queue_search)
-            await self._background.enter_async_context(self.unacked_reads)
+#: By scheme of the URL: the package that speaks with such a broker.
+KINDS = {
+    **dict.fromkeys(("redis", "rediss", "sentinel", "unix", "socket", "redis+socket"), "on_redis"),
+    **dict.fromkeys(("amqp", "amqps", "pyamqp"), "on_amqp"),
+    **dict.fromkeys(("filesystem", "mongodb", "mongodb+srv", "pgmq", "qpid", "gcpubsub"), "on_kombu"),
+}
 
-    async def aclose(self) -> None:
-        """End what runs in the background."""
-        if self._background is not None:
-            await self._background.aclose()
 
-    async def _find_queues(self) -> Iterable[str]:
-        """The queues that anybody ever declared: kombu keeps the bindings of empty ones too."""
-        keys = [key async for key in scan(self.redis, self.layout.bindings, "set")]
-        exchanges = {key: name for key in keys if (name := self.layout.exchange(key)) is not None}
-        sizes = await self._replies("SCARD", exchanges)
-        small = [key for key, size in zip(exchanges, sizes, strict=True) if size <= BINDINGS]
-        replies = await self._replies("SMEMBERS", small)
-        bindings = self.shared.bindings
-        bindings.replace(
-            (exchanges[key], *self.layout.binding(member))
-            for key, members in zip(small, replies, strict=True)
-            for member in members
-        )
-        if len(small) < len(exchanges):
-            text = f"an exchange has more than {BINDINGS} bindings: name its queues as expected"
-            raise AdapterError(Reason.COST, text)
-        return bindings.queues
+def kind_of(url: str) -> Any:
+    """The package for a URL's broker, with `connect(source)` and `grants(source)`.
 
-    async def _replies(self, command: str, keys: Iterable[bytes]) -> list[Any]:
-        replies = await self.redis.pipeline([(command, key) for key in keys])
-        for reply in replies:
-            if isinstance(reply, AdapterError):
-                raise reply
-        return replies
+    Raises:
+        AdapterError: unsupported.
+    """
+    scheme, separator, _ = url.strip().partition("://")
+    package = KINDS.get(scheme.lower()) if separator else None
+    if package is None:
+        kind = scheme if separator else "unnamed"
+        known = ", ".join(f"{scheme}://" for scheme in KINDS)
+        raise AdapterError(Reason.UNSUPPORTED, f"a broker of the kind {kind} is not supported: give one of {known}")
+    return import_module(f"taskq_exporter_celery.{package}")
 
 
 @asynccontextmanager
@@ -96,37 +151,7 @@ async def connect(source: Source) -> AsyncIterator[Broker]:
     """A client for the source's broker.
 
     Raises:
-        AdapterError: unsupported, where it is no Redis; connect, where the URL is wrong.
+        AdapterError: unsupported, where there is none for its URL; those of the broker.
     """
-    url = redis_url(source.url())
-    key = (url, repr(source.options))
-    shared = _shared.get(source.name)
-    if shared is None or shared.key != key:
-        shared = _shared[source.name] = Shared(key)
-    async with connect_redis(replace(source, url=lambda: url), database=source.options.database) as redis:
-        database = redis.redis.connection_pool.connection_kwargs.get("db") or 0
-        broker = Broker(redis, Layout(source.options, int(database)), shared, source.options.discovery_interval)
-        try:
-            yield broker
-        finally:
-            await broker.aclose()
-
-
-def redis_url(url: str) -> str:
-    """Kombu's broker URL in redis-py's words; of several (`a;b`) the first.
-
-    Raises:
-        AdapterError: unsupported, where the broker is no single Redis.
-    """
-    url = url.split(";")[0].strip()
-    parts = urlsplit(url)
-    if parts.scheme in ("redis", "rediss", "unix"):
-        return url
-    if parts.scheme in ("redis+socket", "socket"):
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        query["db"] = query.pop("virtual_host", "0").strip("/") or "0"
-        return f"unix://{parts.netloc}{parts.path}?{urlencode(query)}"
-    kind = parts.scheme or "unnamed"
-    raise AdapterError(
-        Reason.UNSUPPORTED, f"a broker of the kind {kind} is not supported: give a redis://, rediss:// or unix:// URL"
-    )
+    async with kind_of(source.url()).connect(source) as broker:
+        yield broker

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any, TypeGuard
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from taskq_exporter.api import Capability, DropReason, Ledger, LongestRun, Outcome, QueueStats, Snapshot, Source, State
-from taskq_exporter_celery.events import NAME_LENGTH, Event, UndecodableError, decode, exception_name
-from taskq_exporter_celery.layout import parse_time
+from taskq_exporter.api import Capability, DropReason, Finding, Ledger, Outcome, Snapshot, Source
+from taskq_exporter_celery import view
+from taskq_exporter_celery.events import (
+    NAME_LENGTH,
+    Event,
+    UndecodableError,
+    duration,
+    exception_name,
+    is_name,
+    is_queue,
+    parse_time,
+    retries,
+)
+from taskq_exporter_celery.inspection import Inspected
+from taskq_exporter_celery.schedulers import Schedulers
 from taskq_exporter_celery.tasks import Tasks
 from taskq_exporter_celery.workers import Workers
 
@@ -19,8 +30,10 @@ GRACE = 1.0
 HELD_BACK = 20_000
 #: Seconds without a task-sent after which none is waited for.
 SENT_EXPECTED = 60.0
+#: Seconds between looks at all workers.
+SWEEP_EVERY = 0.5
 #: Queues that events told of, for collect() to look at.
-QUEUES = 1_000
+QUEUES = 10_000
 
 _TIMEOUTS = frozenset({"SoftTimeLimitExceeded", "TimeLimitExceeded"})
 
@@ -29,10 +42,20 @@ class Follower:
     """What is known from events of one source. It outlives connections: calling it gives what it sees now."""
 
     def __init__(self, source: Source, ledger: Ledger, clock: Callable[[], float]) -> None:
+        options = source.options
         self._ledger = ledger
         self._clock = clock
-        self.workers = Workers(ledger, timeout=source.options.heartbeat_timeout, ttl=source.worker_ttl)
+        self.workers = Workers(
+            ledger,
+            timeout=options.heartbeat_timeout,
+            ttl=source.worker_ttl,
+            inspect_interval=options.inspect_interval,
+        )
+        self.inspected = Inspected(switched_on=options.inspect)
         self.tasks = Tasks(ledger, self.workers)
+        self.schedulers = Schedulers(options, ttl=source.queue_ttl, now=clock())
+        if isinstance(ledger.cursor, dict):
+            self.schedulers.restore(ledger.cursor.get("schedulers"))
         #: Queues that events named, and when last.
         self.queues: dict[str, float] = {}
         self._queue_ttl = source.queue_ttl
@@ -41,6 +64,7 @@ class Follower:
         self._last_sent: float | None = None
         self._expects_sent = True
         self._saw_task = False
+        self._swept = 0.0
         self._handlers: dict[str, Callable[[Event, float], None]] = {
             "task-received": self._received,
             "task-started": self._started,
@@ -55,29 +79,45 @@ class Follower:
     def resume(self) -> None:
         """A subscription starts: what happened before is missing."""
         self._ledger.gap()
+        self.tasks.backlog.clear()
         for worker in self.workers:  # without heartbeats nothing else would tell of an end that we missed
             for run in list(worker.runs) if worker.active is None else ():
                 self.tasks.drop(run, ended=True)
         self.workers.resume(self._clock())
+        self.schedulers.resume(self._clock())
 
-    def feed(self, payloads: Iterable[bytes]) -> None:
+    def feed(self, messages: Iterable[Any], decode: Callable[[Any], Sequence[Any]]) -> None:
         """Count the events of some messages."""
-        now = self._clock()
+        now, take = self._clock(), self._take
         total = undecodable = 0
-        for payload in payloads:
+        for message in messages:
             try:
-                events = decode(payload)
+                for event in decode(message):
+                    total += 1
+                    try:
+                        undecodable += not take(event, now)
+                    except Exception:  # noqa: BLE001 - whoever can publish chooses what is in it
+                        undecodable += 1
             except UndecodableError:
                 total, undecodable = total + 1, undecodable + 1
-                continue
-            for event in events:
-                total += 1
-                if not self._guarded(self._take, event, now):
-                    undecodable += 1
         if total:
             self._ledger.events(total)
         if undecodable:
             self._ledger.dropped(DropReason.DECODE, undecodable)
+
+    @property
+    def hears_of_sending(self) -> bool:
+        """Whether any producer sent a task-sent event."""
+        return self._last_sent is not None
+
+    def saw_queue(self, queue: str, now: float) -> None:
+        """An event or a worker named a queue."""
+        self.queues.pop(queue, None)  # the latest last
+        self.queues[queue] = now
+
+    def now(self) -> float:
+        """The time by our clock."""
+        return self._clock()
 
     def sweep(self) -> None:
         """What is due by now: events held back for long enough, workers that fell silent, what is to be forgotten."""
@@ -88,10 +128,15 @@ class Follower:
                 break
             self._expects_sent = self._last_sent is not None and now - self._last_sent < SENT_EXPECTED
             self._release(uuid, now)
+        if 0 <= now - self._swept < SWEEP_EVERY:
+            return
+        self._swept = now
         for worker in self.workers.sweep(now):
             for run in list(worker.runs):
                 self.tasks.drop(run, ended=False)
         self.tasks.sweep(now)
+        if (kept := self.schedulers.sweep(now)) is not None:
+            self._ledger.cursor = {"schedulers": kept} if kept["known"] else None
         while self.queues:
             queue, seen = next(iter(self.queues.items()))
             if now - seen <= self._queue_ttl and len(self.queues) <= QUEUES:
@@ -100,53 +145,55 @@ class Follower:
 
     # --- one event
 
-    @staticmethod
-    def _guarded(handle: Callable[[Event, float], bool | None], event: Any, now: float) -> bool:
-        """False where the event could not be used: no event must end the following."""
-        try:
-            return handle(event, now) is not False
-        except Exception:  # noqa: BLE001 - whoever can publish chooses what is in it
-            return False
-
     def _take(self, event: Any, now: float) -> bool:
-        """Count one event; False where it has not the form of one."""
-        if type(event) is not dict:
+        """Count one event; False, or an exception, where it has not the form of one."""
+        if type(event) is not dict or not 0 < event["timestamp"] < 1e11:
             return False
-        kind, at, host = event.get("type"), event.get("timestamp"), event.get("hostname")
-        if type(kind) is not str or not _is_name(host) or not _is_time(at):
+        kind, host = event["type"], event["hostname"]
+        if type(host) is not str or len(host) > NAME_LENGTH:  # not is_name(): a call costs more than all of this
             return False
-        if kind == "task-sent":
-            return self._sent(event, now)
         handler = self._handlers.get(kind)
         if handler is None:
-            self._worker_event(kind, event, now)
-            return True
-        uuid = event.get("uuid")
-        if not _is_name(uuid) or (kind == "task-received" and not _is_name(event.get("name"))):
+            return self._sent(event, now) if kind == "task-sent" else self._worker_event(kind, event, now)
+        uuid = event["uuid"]
+        if type(uuid) is not str or len(uuid) > NAME_LENGTH:
+            return False
+        if kind == "task-received" and not is_name(event["name"]):
             return False
         if not self._saw_task:  # before that, 0 would be a guess: workers may send none
             self._saw_task = True
             self._ledger.counts("received", "started", "retried", "finished")
-        if self._expects_sent:
-            if uuid in self._held_back:
-                self._held_back[uuid][1].append(event)
-                self._held_back_count += 1
-                return True
-            if not self.tasks.knows(uuid):
-                self._held_back[uuid] = (now, [event])
-                self._held_back_count += 1
-                return True
-        handler(event, now)
+        if kind == "task-received" and not self._expects_sent:
+            handler(event, now)
+            if uuid in self._held_back:  # with the threads pool its start may come first
+                self._release(uuid, now)
+        elif uuid in self.tasks.live or not self._hold_back(uuid, event, now):
+            handler(event, now)
+        return True
+
+    def _hold_back(self, uuid: str, event: Event, now: float) -> bool:
+        """Keep the event of an unknown task until its task-sent or its task-received has come; for a moment only."""
+        if self.tasks.knows(uuid):
+            return False
+        if uuid in self._held_back:
+            self._held_back[uuid][1].append(event)
+        else:
+            self._held_back[uuid] = (now, [event])
+        self._held_back_count += 1
         return True
 
     def _release(self, uuid: str, now: float) -> None:
         _, events = self._held_back.pop(uuid)
         self._held_back_count -= len(events)
+        named = next((i for i, event in enumerate(events) if event["type"] == "task-received"), 0)
+        events.insert(0, events.pop(named))  # it has the name; later ones are of other tries
         for event in events:
-            if not self._guarded(self._handlers[event["type"]], event, now):
+            try:
+                self._handlers[event["type"]](event, now)
+            except Exception:  # noqa: BLE001 - as in feed()
                 self._ledger.dropped(DropReason.DECODE)
 
-    def _worker_event(self, kind: str, event: Event, now: float) -> None:
+    def _worker_event(self, kind: object, event: Event, now: float) -> bool:
         if kind in ("worker-heartbeat", "worker-online"):
             online = kind == "worker-online"
             for run in self.workers.restarted(event, now) if online else ():
@@ -155,37 +202,39 @@ class Follower:
                 self.tasks.drop(run, ended=True)
         elif kind == "worker-offline":
             self.workers.offline(event["hostname"], now)
+        return type(kind) is str
 
     def _sent(self, event: Event, now: float) -> bool:
         uuid, name, queue = event.get("uuid"), event.get("name"), event.get("queue")
-        if not _is_name(uuid) or not _is_name(name):
+        if not is_name(uuid) or not is_name(name):
             return False
         queue = queue if type(queue) is str else ""
-        if not _is_name(queue):
+        if not is_queue(queue):
             return False
         if self._last_sent is None:
             self._ledger.counts("enqueued")
         self._last_sent = now
         self._expects_sent = True
         if queue:
-            self.queues.pop(queue, None)  # the latest last
-            self.queues[queue] = now
+            self.saw_queue(queue, now)
+        self.schedulers.sent(name, event["hostname"], now)
         runnable = event["timestamp"]
         if event.get("eta"):
             runnable = max(runnable, parse_time(event["eta"]) or runnable)
-        self.tasks.sent(uuid, name, queue, _retries(event), runnable, now)
+        self.tasks.sent(uuid, name, queue, retries(event), runnable, now)
         if uuid in self._held_back:
             self._release(uuid, now)
         return True
 
     def _received(self, event: Event, now: float) -> None:
-        self.tasks.received(event["uuid"], event["name"], _retries(event), event["hostname"], now)
+        eta = parse_time(event["eta"]) if event.get("eta") else None
+        self.tasks.received(event["uuid"], event["name"], retries(event), event["hostname"], now, eta)
 
     def _started(self, event: Event, now: float) -> None:
         self.tasks.started(event["uuid"], event["hostname"], event["timestamp"], now)
 
     def _succeeded(self, event: Event, now: float) -> None:
-        runtime = _duration(event.get("runtime"))  # null where the worker process was lost after success
+        runtime = duration(event.get("runtime"))  # null where the worker process was lost after success
         self.tasks.ended(event["uuid"], Outcome.SUCCEEDED, event["hostname"], event["timestamp"], now, runtime=runtime)
 
     def _failed(self, event: Event, now: float) -> None:
@@ -227,79 +276,42 @@ class Follower:
 
     def __call__(self) -> Snapshot:
         """Workers and what runs on them; merged into the snapshot of collect() while following."""
-        now = self._clock()
-        running: Counter[str] = Counter()
-        longest: dict[tuple[str, str], float] = defaultdict(float)
-        oldest: dict[str, float] = defaultdict(float)
-        unseen = 0
-        for worker in self.workers:
-            if worker.up is False:
-                continue
-            unseen += worker.unseen
-            for run in worker.runs:
-                queue, seconds = run.queue or run.task.queue, max(now - run.since, 0.0)
-                running[queue] += 1
-                longest[queue, run.task.name] = max(longest[queue, run.task.name], seconds)
-                oldest[queue] = max(oldest[queue], seconds)
-        known = self._knows_running()
-        queues = [
-            QueueStats(name=q, tasks={State.RUNNING: n}, oldest_age={State.RUNNING: oldest[q]})
-            for q, n in running.items()
-            if q or not unseen
-        ]
-        if unseen:  # of any queue and of unknown age
-            queues.append(QueueStats(name="", tasks={State.RUNNING: running[""] + unseen}))
-        return Snapshot(
-            queues=queues if known else [],
-            longest_runs=[LongestRun(queue=q, task=t, seconds=s) for (q, t), s in longest.items()],
-            workers=[worker.stats(now) for worker in self.workers],
-            capabilities=self._capabilities(),
+        now, workers, inspected = self._clock(), self.workers, self.inspected
+        queues, longest_runs = view.queues(
+            workers,
+            inspected.readers(workers),
+            now,
+            running=self._knows_running(),
+            consumers=inspected.counts_consumers,
         )
+        return Snapshot(
+            queues=queues,
+            longest_runs=longest_runs,
+            workers=[worker.stats(now) for worker in workers],
+            worker_states=view.worker_states(workers, inspected.strangers if inspected.reason == "none" else None),
+            schedulers=self.schedulers.stats(),
+            problems=inspected.problems,
+            findings=self.findings(),
+            samples=view.samples(workers),
+            capabilities=[*self._capabilities(), *inspected.capabilities(workers)],
+        )
+
+    def findings(self) -> list[Finding]:
+        """What the application could tell and does not, and who does not answer."""
+        return [
+            *view.findings(self.workers, without_task_sent=self._saw_task and not self._expects_sent),
+            *self.inspected.findings(self.workers),
+            *self.schedulers.findings(),
+        ]
 
     def _knows_running(self) -> bool:
         """False where workers are busy and none ever told with what."""
         return self._saw_task or not any(worker.up and worker.unseen for worker in self.workers)
 
-    @property
-    def without_task_events(self) -> list[str]:
-        """Workers that worked and sent no task events."""
-        return sorted(w.name for w in self.workers if w.silent_work)
-
-    @property
-    def without_task_sent(self) -> bool:
-        """Whether workers told of tasks, and producers of none."""
-        return self._saw_task and not self._expects_sent
-
     def _capabilities(self) -> list[Capability]:
-        silent = bool(self.without_task_events) and not self._saw_task
-        by_worker = Capability(family="taskq_tasks_finished_total", reason="option" if silent else "none")
-        unsent = self._last_sent is None and self.without_task_sent
-        return [
-            Capability(family="taskq_worker_up"),
-            *(
-                Capability(family=family, state=State.RUNNING, reason="none" if self._knows_running() else "option")
-                for family in ("taskq_tasks", "taskq_oldest_task_age_seconds")
-            ),
-            by_worker,
-            *(
-                Capability(family=family, reason="option" if unsent else "none")
-                for family in ("taskq_tasks_enqueued_total", "taskq_task_wait_duration_seconds")
-            ),
-        ]
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and 0 < value < 1e11
-
-
-def _is_name(value: object) -> TypeGuard[str]:
-    return type(value) is str and len(value) <= NAME_LENGTH
-
-
-def _duration(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and 0 <= value < 1e11 else None
-
-
-def _retries(event: Event) -> int:
-    retries = event.get("retries")
-    return retries if type(retries) is int else 0
+        """What events can tell, and what the application would have to send for the rest."""
+        return view.capabilities(
+            running=self._knows_running(),
+            tasks=self._saw_task or not any(worker.silent_work for worker in self.workers),
+            sending=self._last_sent is not None or not self._saw_task or self._expects_sent,
+        )

@@ -7,60 +7,17 @@ events of the next try come before `task-retried` of this one; `Ignore` sends no
 from __future__ import annotations
 
 from taskq_exporter.api import DropReason, Ledger, Outcome
-from taskq_exporter_celery.workers import Worker, Workers
+from taskq_exporter_celery.backlog import Backlog
+from taskq_exporter_celery.learned import Learned
+from taskq_exporter_celery.task import Run, Task
+from taskq_exporter_celery.workers import Workers
 
 #: Ended tasks to remember, so that what comes late or twice is known; two generations of this size.
 RECENT = 20_000
+#: Seconds after which the next generation begins all the same.
+RECENT_FOR = 2 * 3600.0
 #: Seconds after which a task that never ended is forgotten.
 TTL = 7 * 86400.0
-#: Task names whose queue is remembered.
-NAMES = 10_000
-
-
-class Run:
-    """One attempt that is running."""
-
-    __slots__ = ("queue", "since", "started", "task", "worker")
-
-    def __init__(self, task: Task, worker: Worker, started: float, since: float) -> None:
-        self.task = task
-        self.worker = worker
-        self.started = started  # by the worker's clock
-        self.since = since  # arrival by ours
-        self.queue = task.queue  # a retry may go to another
-
-
-class Task:
-    """One uuid. `retries` is the latest try that was heard of; `runs` are most often one."""
-
-    __slots__ = (
-        "born",
-        "excepted",
-        "finished",
-        "name",
-        "presumed",
-        "queue",
-        "received",
-        "retries",
-        "runnable",
-        "runs",
-        "uuid",
-        "waited",
-    )
-
-    def __init__(self, uuid: str, name: str, queue: str, now: float) -> None:
-        self.uuid = uuid
-        self.name = name
-        self.queue = queue
-        self.born = now
-        self.retries = 0
-        self.runnable: float | None = None  # sent or due by the producer's clock; None before task-sent
-        self.waited = False
-        self.received: tuple[int, str] | None = None  # try and name that were delivered last
-        self.finished = False
-        self.presumed: Run | None = None  # the last run, where the worker stopped counting it and no event told the end
-        self.excepted = False
-        self.runs: list[Run] | None = None
 
 
 class Tasks:
@@ -71,26 +28,48 @@ class Tasks:
         self._workers = workers
         self._limit = limit
         self._recent_limit = recent
-        self._live: dict[str, Task] = {}
+        #: Those that have not ended, by uuid, in the order of their coming.
+        self.live: dict[str, Task] = {}
         self._recent: dict[str, Task] = {}
         self._older: dict[str, Task] = {}
-        self._queue_of: dict[str, str] = {}  # by task name; "" where it goes to several
+        self._turned = 0.0  # when this generation began
+        self._learned = Learned()
+        self.backlog = Backlog()
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self.live)
 
     def knows(self, uuid: str) -> bool:
         """True where some event of this task came before."""
-        return uuid in self._live or uuid in self._recent or uuid in self._older
+        return uuid in self.live or uuid in self._recent or uuid in self._older
 
     def has_started(self, uuid: str) -> bool:
         """True where the task runs or has ended: then it is not reserved, though its message may be unacknowledged."""
         task = self._find(uuid)
         return task is not None and (bool(task.runs) or task.finished or task.presumed is not None)
 
+    def whose(self, uuid: str) -> tuple[str, bool]:
+        """The queue of a task, "" where it is not known, and whether it was tried before."""
+        task = self._find(uuid)
+        return (task.queue, task.retries > 0) if task is not None else ("", False)
+
+    def runnable(self, uuid: str) -> float | None:
+        """Since when, or from when on, the task can run by its task-sent event; None where none came."""
+        task = self._find(uuid)
+        return None if task is None else task.runnable
+
+    def learn(self, uuid: str, name: str, queue: str) -> None:
+        """The task's message lies in this queue, or was taken from it."""
+        self._learned.learn(name, queue)
+        task = self._find(uuid)
+        if task is None:
+            self._learned.saw(uuid, name, queue)
+        elif task.runnable is None and task.name in ("", name):  # else its task-sent told
+            task.name, task.queue = name, queue
+
     def sent(self, uuid: str, name: str, queue: str, retries: int, runnable: float, now: float) -> None:
         """A producer sent the task; `runnable` is then, or its ETA where that is later."""
-        self._learn(name, queue)
+        self._learned.learn(name, queue)
         self._ledger.enqueued(queue, name)
         task = self._find(uuid)
         over = task is not None and (task.finished or (task.presumed is not None and retries <= task.retries))
@@ -102,39 +81,47 @@ class Tasks:
             self._replace(task)
         task.name, task.queue = name, queue
         if retries > task.retries:
-            task.retries, task.waited = retries, False
+            task.earlier = None if task.waited else task.runnable
+            task.retries, task.waited, task.begun = retries, False, None
         task.runnable = runnable
-        if task.runs and not task.waited:  # came late
+        if task.received is None or task.received[0] < retries:
+            self.backlog.sent(queue, uuid, runnable)
+        if task.begun is not None and not task.waited:  # came late
             task.waited = True
-            self._ledger.waited(queue, task.runs[-1].started - runnable, name)
+            self._ledger.waited(queue, task.begun - runnable, name)
 
-    def received(self, uuid: str, name: str, retries: int, host: str, now: float) -> None:
-        """A worker got the task from the broker."""
+    def received(self, uuid: str, name: str, retries: int, host: str, now: float, eta: float | None = None) -> None:
+        """A worker got the task from the broker, to run it now or at its ETA."""
+        worker = self._workers.at_work(host, now)
+        worker.received(uuid, eta)
         task = self._find(uuid)
         if task is None or (task.finished and task.received is not None and not task.runs):
-            task = self._add(uuid, name, self._queue_of.get(name, ""), now)
+            task = self._add(uuid, name, self._learned.queue_of(uuid, name, worker.queues), now)
         elif not task.name:
-            task.name, task.queue = name, self._queue_of.get(name, "")
-        self._revive(task)
+            task.name, task.queue = name, self._learned.queue_of(uuid, name, worker.queues)
+        if task.presumed is not None:
+            self._revive(task)
         if task.received == (retries, name):
             self._ledger.redelivered(task.queue, name, host)
         elif task.received is not None and task.received[0] == retries:  # its task-sent is to come
             self._replace(task)
             if name != task.name:
-                task.name, task.queue, task.runnable = name, self._queue_of.get(name, ""), None
+                task.name, task.queue, task.runnable = name, self._learned.queue_of(uuid, name, worker.queues), None
         if retries > task.retries:
-            task.retries, task.runnable, task.waited = retries, None, False
+            task.retries, task.runnable, task.waited, task.begun, task.earlier = retries, None, False, None, None
         task.received = (retries, name)
-        self._workers.at_work(host, now)
+        self.backlog.taken(task.queue, uuid)
         self._ledger.received(task.queue, name, host)
 
     def started(self, uuid: str, host: str, at: float, now: float) -> None:
         """A worker began an attempt."""
-        task = self._find(uuid) or self._add(uuid, "", "", now)
-        self._revive(task)
+        task = self.live.get(uuid) or self._find(uuid) or self._add(uuid, "", "", now)
+        if task.presumed is not None:
+            self._revive(task)
         if task.finished:
             self._keep(task)
         worker = self._workers.at_work(host, now)
+        worker.began(uuid, at)
         run = Run(task, worker, at, now)
         worker.runs.add(run)
         if at <= worker.said and worker.surplus > 0:  # the last heartbeat told of it
@@ -144,9 +131,12 @@ class Tasks:
             task.runs = [run]
         else:
             task.runs.append(run)
-        task.excepted = False
+        task.excepted, task.begun = False, at
         self._ledger.started(task.queue, task.name, host)
-        if task.runnable is not None and not task.waited:
+        if task.earlier is not None:  # sending the next try overtook it
+            self._ledger.waited(task.queue, at - task.earlier, task.name)
+            task.earlier = task.begun = None
+        elif task.runnable is not None and not task.waited:
             task.waited = True
             self._ledger.waited(task.queue, at - task.runnable, task.name)
 
@@ -174,12 +164,17 @@ class Tasks:
             exception: Class name where one ended the attempt.
             again: The task will be tried again.
         """
-        task = self._find(uuid) or self._add(uuid, "", "", now)
-        self._workers.at_work(host, now)
+        task = self.live.get(uuid) or self._find(uuid) or self._add(uuid, "", "", now)
+        worker = self._workers.at_work(host, now)
         run = self._take_run(task, host)
+        if run is None:
+            worker.gave_up(uuid)
+        else:
+            worker.ended(run, at)
         if run is None and task.presumed is not None and task.presumed.worker.name == host:
             run = task.presumed
-        self._revive(task)
+        if task.presumed is not None:
+            self._revive(task)
         queue = (run.queue if run else "") or task.queue
         first = run is not None or not task.finished
         if exception and (first or not task.excepted):
@@ -217,15 +212,18 @@ class Tasks:
         self._retire(run.task)
 
     def sweep(self, now: float) -> None:
-        """Forget the tasks that never ended."""
-        while self._live:
-            oldest = next(iter(self._live.values()))
+        """Forget the tasks that never ended, and those that ended long ago."""
+        self._learned.sweep(now)
+        if not 0 <= now - self._turned < RECENT_FOR:
+            self._older, self._recent, self._turned = self._recent, {}, now
+        while self.live:
+            oldest = next(iter(self.live.values()))
             if oldest.born > now - TTL:
                 return
             self._evict(oldest)
 
     def _find(self, uuid: str) -> Task | None:
-        return self._live.get(uuid) or self._recent.get(uuid) or self._older.get(uuid)
+        return self.live.get(uuid) or self._recent.get(uuid) or self._older.get(uuid)
 
     def _add(self, uuid: str, name: str, queue: str, now: float) -> Task:
         self._recent.pop(uuid, None)
@@ -235,25 +233,24 @@ class Tasks:
         return task
 
     def _keep(self, task: Task) -> None:
-        self._live[task.uuid] = task
-        if len(self._live) > self._limit:
-            self._evict(next(iter(self._live.values())))
+        self.live[task.uuid] = task
+        if len(self.live) > self._limit:
+            self._evict(next(iter(self.live.values())))
             self._ledger.dropped(DropReason.OVERFLOW)
 
     def _revive(self, task: Task) -> None:
         """An event of a task that was presumed to be over."""
-        if task.presumed is not None:
-            task.presumed = None
-            self._keep(task)
+        task.presumed = None
+        self._keep(task)
 
     def _replace(self, task: Task) -> None:
         """`self.replace()` ended it without an event; another task goes on under its uuid."""
         for run in task.runs or ():
             run.worker.runs.discard(run)
-        task.runs, task.received, task.waited = None, None, False
+        task.runs, task.received, task.waited, task.begun, task.earlier = None, None, False, None, None
 
     def _evict(self, task: Task) -> None:
-        del self._live[task.uuid]
+        del self.live[task.uuid]
         for run in task.runs or ():
             run.worker.runs.discard(run)
 
@@ -269,16 +266,8 @@ class Tasks:
     def _retire(self, task: Task) -> None:
         if task.runs or not (task.finished or task.presumed):
             return
-        self._live.pop(task.uuid, None)
+        self.live.pop(task.uuid, None)
         task.runs = None
         self._recent[task.uuid] = task
         if len(self._recent) >= self._recent_limit:
             self._older, self._recent = self._recent, {}
-
-    def _learn(self, name: str, queue: str) -> None:
-        known = self._queue_of.get(name)
-        if known is None:
-            if len(self._queue_of) < NAMES:
-                self._queue_of[name] = queue
-        elif known and known != queue:
-            self._queue_of[name] = ""

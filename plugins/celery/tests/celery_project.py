@@ -8,7 +8,7 @@ import signal
 import time
 from typing import Any
 
-from celery import Celery
+from celery import Celery, chord
 from celery.exceptions import Ignore, Reject
 
 app = Celery("project")
@@ -78,6 +78,11 @@ def hard() -> None:
 @app.task(soft_time_limit=1)
 def soft() -> None:
     time.sleep(60)
+
+
+@app.task
+def chords(n: int) -> None:
+    chord([ok.si()] * n)(slow.si(0.1))
 
 
 @app.task

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
+import hashlib
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,28 +24,67 @@ from celery import Celery
 from kombu import Queue
 
 HERE = Path(__file__).parent
+CACHE = HERE.parents[2] / ".cache"
+NEWEST = "newest"
+
+# importlib mode has no sys.path entry for a tests folder: what tests share is loaded once, under its own name
+for _name in ("celery_world", "simulated_world"):
+    _spec = importlib.util.spec_from_file_location(_name, HERE / f"{_name}.py")
+    assert _spec is not None
+    assert _spec.loader is not None
+    sys.modules[_name] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_name])
+
+
+@functools.cache
+def python_of(celery: str) -> str:
+    """A Python with that version of Celery: ours, or one of an environment that is made once and kept."""
+    if celery == NEWEST:
+        return sys.executable
+    requirements = HERE / f"requirements-celery-{celery}.txt"
+    fingerprint = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
+    CACHE.mkdir(exist_ok=True)
+    place = CACHE / f"celery-{celery}-{sys.implementation.cache_tag}-{fingerprint}"
+    with Path(f"{place}.lock").open("w") as lock:  # processes of one run, and of others
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "complete").exists():
+            shutil.rmtree(place, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+            install = ["install", "--no-deps", "--require-hashes", "-r", requirements]
+            for command in (
+                [sys.executable, "-m", "venv", "--without-pip", place],
+                [*pip, "--python", place / "bin/python", *install],
+            ):
+                subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+            (place / "complete").touch()
+    return str(place / "bin/python")
 
 
 class Worker:
-    """`celery worker` in a process group of its own."""
+    """`celery worker` or `celery beat` in a process group of its own."""
 
-    def __init__(self, log: Path, env: dict[str, str], arguments: list[str]) -> None:
+    def __init__(self, python: str, log: Path, env: dict[str, str], arguments: list[str]) -> None:
         self._log = log
-        python = os.environ.get("TASKQ_TEST_CELERY_PYTHON", sys.executable)  # with another version of Celery
-        command = [python, "-W", "ignore", "-m", "celery", "-A", "celery_project", "worker", *arguments]
+        self._is_ready = b"beat: Starting..." if "beat" in arguments else b" ready."
+        command = [python, "-W", "ignore", "-m", "celery", "-A", "celery_project", *arguments]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 command, env=env, cwd=HERE, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
 
     def ready(self) -> Worker:
-        """Wait until it consumes."""
+        """Wait until it consumes, or sends."""
         deadline = time.monotonic() + 30
-        while b" ready." not in self._log.read_bytes():
+        while self._is_ready not in self._log.read_bytes():
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.02)
         return self
+
+    @property
+    def log(self) -> str:
+        """What it said so far."""
+        return self._log.read_text("utf-8", "replace")
 
     def stop(self) -> None:
         """Warm shutdown: it finishes what it runs."""
@@ -55,9 +99,10 @@ class Worker:
 
 
 class Project:
-    """One application on one broker."""
+    """One application on one broker, which may be any that kombu knows; `celery` is the version of its workers."""
 
-    def __init__(self, url: str, directory: Path, **settings: Any) -> None:
+    def __init__(self, url: str, directory: Path, *, celery: str = NEWEST, **settings: Any) -> None:
+        self._python = python_of(celery)
         self.settings = {"broker_url": url, **settings}
         self._directory = directory
         self._workers: list[Worker] = []
@@ -77,10 +122,19 @@ class Project:
 
     def worker(self, *arguments: str, name: str = "w1@host", queues: str = "celery", **settings: Any) -> Worker:
         """Start a worker, whose settings may differ."""
+        return self._start(["worker", "-n", name, "-Q", queues, "--without-mingle", "-l", "INFO", *arguments], settings)
+
+    def beat(self, schedule: dict[str, dict[str, Any]], *arguments: str, **settings: Any) -> Worker:
+        """Start a beat with `beat_schedule`; it looks at it each second."""
+        file = str(self._directory / "beat-schedule")
+        command = ["beat", "-s", file, "--pidfile=", "--max-interval", "1", "-l", "INFO", *arguments]
+        return self._start(command, {**settings, "beat_schedule": schedule})
+
+    def _start(self, arguments: list[str], settings: dict[str, Any]) -> Worker:
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
         env["PROJECT"] = json.dumps({**self.settings, **settings})
         log = self._directory / f"worker{len(self._workers)}.log"
-        self._workers.append(Worker(log, env, ["-n", name, "-Q", queues, "--without-mingle", "-l", "INFO", *arguments]))
+        self._workers.append(Worker(self._python, log, env, arguments))
         return self._workers[-1]
 
     def declare(self, *queues: str) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from taskq_exporter_celery.adapter import connect, diagnose, grants
-from taskq_exporter_celery.broker import redis_url as in_words_of_redis
 from taskq_exporter_celery.checks import detect
+from taskq_exporter_celery.on_redis.urls import redis_urls
 from taskq_exporter_celery.options import CeleryOptions
 
 from taskq_exporter.api import AdapterError, Reason, Source
-from taskq_exporter.testing import start_redis, watch
 
 
 def make_source(url: str, **options: Any) -> Source:
@@ -24,33 +22,29 @@ def make_source(url: str, **options: Any) -> Source:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("redis://h:1/2", "redis://h:1/2"),
-        ("rediss://u:p@h/0?ssl_cert_reqs=CERT_NONE", "rediss://u:p@h/0?ssl_cert_reqs=CERT_NONE"),
-        ("redis://a/0;redis://b/0", "redis://a/0"),
-        ("redis+socket:///run/redis.sock?virtual_host=3", "unix:///run/redis.sock?db=3"),
-        ("redis+socket:///run/redis.sock", "unix:///run/redis.sock?db=0"),
+        ("redis://h:1/2", ["redis://h:1/2"]),
+        ("rediss://u:p@h/0?ssl_cert_reqs=CERT_NONE", ["rediss://u:p@h/0?ssl_cert_reqs=CERT_NONE"]),
+        ("redis://h/0?ssl_ca_certs=ca.pem", ["rediss://h/0?ssl_ca_certs=ca.pem"]),
+        ("redis://a/0;redis://b/0", ["redis://a/0", "redis://b/0"]),
+        ("redis+socket:///run/redis.sock?virtual_host=3", ["unix:///run/redis.sock?db=3"]),
+        ("redis+socket:///run/redis.sock", ["unix:///run/redis.sock?db=0"]),
+        ("sentinel://a:1/2;sentinel://b:1", ["sentinel://a:1/2;sentinel://b:1"]),
     ],
 )
-def test_broker_urls(url: str, expected: str) -> None:
-    assert in_words_of_redis(url) == expected
+def test_broker_urls(url: str, expected: list[str]) -> None:
+    assert redis_urls(url) == expected
 
 
-@pytest.mark.parametrize("url", ["amqp://guest:secret@h//", "sentinel://:secret@h:26379", "", "h:6379"])
+@pytest.mark.parametrize("url", ["amqp://guest:secret@h//", "redis://:secret@h;amqp://:secret@h", "", "h:6379"])
 def test_other_brokers(url: str) -> None:
     with pytest.raises(AdapterError) as caught:
-        in_words_of_redis(url)
+        redis_urls(url)
     assert caught.value.reason is Reason.UNSUPPORTED
     assert "secret" not in str(caught.value)
 
 
-async def test_unix_socket(tmp_path: Path, make_project: Callable[..., Any]) -> None:
-    socket = tmp_path / "redis.sock"
-    with start_redis("--unixsocket", str(socket)):
-        url = f"redis+socket://{socket}?virtual_host=2"
-        make_project(url).send("ok", n=3)
-        async with watch({"adapter": "celery", "url": url}, follow=True) as watched:
-            await watched.following()
-            assert (await watched.page()).value("taskq_tasks", queue="celery", state="ready") == 3
+def test_the_database_of_a_sentinel_url() -> None:
+    assert "&/3.celeryev/*" in grants(make_source("sentinel://:p@a/3;sentinel://b", master_name="m"))
 
 
 async def test_detect(redis_url: str, project: Any) -> None:
@@ -113,5 +107,5 @@ async def test_diagnose_without_a_follower(redis_url: str, project: Any) -> None
     project.worker("-P", "solo", worker_send_task_events=False).ready()
     async with connect(source) as client:
         findings = list(await diagnose(source, client))
-    assert [f.level for f in findings] == ["ok", "note"]
+    assert [f.level for f in findings] == ["ok", "note", "ok"]
     assert "-E" in findings[1].advice

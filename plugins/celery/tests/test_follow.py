@@ -178,7 +178,7 @@ async def test_without_task_sent_no_queue_is_better_than_a_wrong_one(
 ) -> None:
     project = make_project(redis_url)
     project.app.conf.task_send_sent_event = False
-    project.worker("-P", "solo", task_send_sent_event=False).ready()
+    project.worker("-P", "solo", queues="celery,other", task_send_sent_event=False).ready()
     async with watch({"adapter": "celery", "url": redis_url}, follow=True) as watched:
         await watched.following()
         project.send("ok", n=3)
@@ -201,8 +201,10 @@ async def test_without_task_events_the_page_says_so(redis_url: str, project: Any
             lambda p: p.value("taskq_source_capability", **family, reason="option") == 0, "it is noticed", 10
         )
         assert not page.values("taskq_tasks_received_total")
-        findings = await diagnose(watched)
-        assert any("-E" in f.advice for f in findings)
+        assert page.value("taskq_celery_workers_without_task_events") == 1
+        assert not page.total("taskq_source_events_dropped_total", reason="missed"), "they were never sent"
+        for findings in (watched.runner.findings(), await diagnose(watched)):
+            assert any("-E" in f.advice for f in findings)
 
 
 async def diagnose(watched: Any) -> list[Any]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from taskq_exporter_celery.backlog import Backlog
+from taskq_exporter_celery.events import decode
 from taskq_exporter_celery.follower import GRACE, Follower
 from taskq_exporter_celery.options import CeleryOptions
 from taskq_exporter_celery.tasks import TTL, Tasks
@@ -77,7 +79,7 @@ class World:
             event.setdefault("timestamp", self.now)
         body = base64.b64encode(json.dumps(events).encode()).decode()
         message = {"body": body, "content-type": "application/json", "properties": {"body_encoding": "base64"}}
-        self.follower.feed([json.dumps(message).encode()])
+        self.follower.feed([json.dumps(message).encode()], decode)
 
     def wait(self, seconds: float) -> Snapshot:
         """Let time pass, in the steps in which the adapter looks at the clock."""
@@ -440,3 +442,115 @@ def test_an_end_that_falls_into_a_gap(beats: bool) -> None:
     world.send(event("succeeded", runtime=1.0))
     assert world.running() == {}
     assert world.total("finished") == 1
+
+
+def test_a_task_sent_that_comes_after_the_end_still_tells_the_wait() -> None:
+    """A worker's own, of a retry that is over within milliseconds."""
+    world = World()
+    world.send(sent(), received(), event("started"), received(retries=1), event("retried"))
+    at = world.now
+    world.send(event("started", timestamp=at + 3), event("succeeded", runtime=0.001))
+    world.send(sent(retries=1, timestamp=at + 1))
+    assert world.ledger.waits == [0.002, 2.0]
+
+
+def test_a_retry_that_is_sent_while_the_try_before_it_runs_has_not_waited_yet() -> None:
+    world = World()
+    world.send(sent(), received(), event("started"), sent(retries=1), event("retried"))
+    at = world.now
+    world.send(received(retries=1), event("started", timestamp=at + 5))
+    assert world.ledger.waits == [0.002, 5.001]
+
+
+def test_the_oldest_of_a_queue_that_nobody_may_look_into() -> None:
+    world = World()
+    for i in range(5):
+        world.send(sent(f"u{i}", timestamp=world.now + i))
+    backlog = world.follower.tasks.backlog
+    sent_at = [world.now - 0.005 + 0.001 * (i + 1) + i for i in range(5)]
+    oldest, bound = backlog.oldest("q", 5) or (0.0, True)
+    assert (round(oldest - sent_at[0], 1), bound) == (0, False)
+    world.send(received("u0"), received("u1"))
+    oldest, bound = backlog.oldest("q", 3) or (0.0, True)
+    assert (round(oldest - sent_at[2], 1), bound) == (0, False)
+    assert (backlog.oldest("q", 4) or (0, False))[1], "one was sent before we listened"
+    oldest, _ = backlog.oldest("q", 1) or (0.0, True)
+    assert round(oldest - sent_at[4], 1) == 0, "the events of two receptions were lost"
+    assert backlog.oldest("other", 1) is None
+
+
+def test_a_backlog_is_bounded() -> None:
+    backlog = Backlog(limit=10)
+    for i in range(100):
+        backlog.sent("a" if i % 3 else "b", str(i), float(i))
+    assert len(backlog) == 10
+    assert backlog.oldest("a", 1) == (98.0, False)
+    assert backlog.oldest("b", 1) == (99.0, False)
+    for i in range(100):
+        backlog.taken("a" if i % 3 else "b", str(i))
+    assert len(backlog) == 0
+    assert backlog.oldest("a", 1) is None
+
+
+def test_a_hundred_thousand_tasks_in_flight() -> None:
+    world = World()
+    ids = [f"u{i}" for i in range(100_000)]
+    for uuid in ids:
+        world.follower.feed([[received(uuid, name=f"t{int(uuid[1:]) % 50}", timestamp=1.0)]], list)
+    for uuid in ids:
+        world.follower.feed([[event("started", uuid, timestamp=1.0)]], list)
+    world.wait(2.0)
+    for uuid in ids:
+        world.follower.feed([[event("succeeded", uuid, timestamp=1.0, runtime=0.1)]], list)
+    assert all(world.total("finished", "", f"t{i}", "succeeded") == 2000 for i in range(50))
+    assert len(world.follower.tasks) == 0
+
+
+@pytest.mark.parametrize("sent_first", [False, True])
+def test_a_start_that_overtakes_its_reception_has_a_name(sent_first: bool) -> None:
+    """The threads pool sends both from different threads."""
+    world = World()
+    if sent_first:
+        world.send(sent("other"), received("other"), event("started", "other"))
+    else:
+        world.send(received("other"))
+        world.wait(GRACE + 1)
+    before = world.total("started", "", "")
+    world.send(event("started"), event("succeeded", runtime=0.1), received())
+    world.wait(GRACE + 1)
+    assert world.total("started", "", "") == before
+    assert world.total("started", "q" if sent_first else "", "t") == 1 + sent_first
+    assert world.total("finished", "q" if sent_first else "", "t", "succeeded") == 1
+
+
+def test_a_start_whose_reception_never_comes_is_counted() -> None:
+    world = World()
+    world.send(received("other"))
+    world.wait(GRACE + 1)
+    world.send(event("started"), event("succeeded", runtime=0.1))
+    assert world.total("started", "", "") == 0
+    world.wait(GRACE + 1)
+    assert world.total("started", "", "") == 1
+    assert world.total("finished", "", "", "succeeded") == 1
+
+
+def test_a_retry_that_was_held_back_as_a_whole() -> None:
+    """Its first task-sent came last: each try has waited."""
+    world = World()
+    first = world.now + 0.001
+    world.send(received(), event("started"), received(retries=1), event("retried"), event("started"))
+    world.send(event("succeeded", runtime=0.1), sent(timestamp=first))
+    world.send(sent(retries=1, timestamp=first + 0.002))
+    world.wait(GRACE + 1)
+    assert world.ledger.waits == [0.001, 0.002]
+    assert world.total("started", "q", "t") == 2
+
+
+def test_a_start_that_the_sending_of_the_next_try_overtakes() -> None:
+    """They come from different processes of a worker."""
+    world = World()
+    world.send(sent(), received(), event("started"), received(retries=1), sent(retries=1), event("retried"))
+    at = world.now
+    world.send(sent(retries=2, timestamp=at + 3), event("started", timestamp=at + 2), received(retries=2))
+    world.send(event("retried"), event("started", timestamp=at + 7), event("succeeded", runtime=0.1))
+    assert world.ledger.waits == [0.002, 2.001, 4.0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,26 +12,35 @@ from redis.exceptions import ResponseError
 from taskq_exporter_redis import RedisClient, errors
 
 from taskq_exporter.api import AdapterError, Reason
+from taskq_exporter_celery.events import decode
 
 #: Seconds between PINGs: they show a dead connection, and how far behind we are: the answer waits behind all messages.
 PING_EVERY = 0.5
-_CHUNK = 1 << 18
+#: Seconds to let messages gather in the socket: to wake up for each one costs more than to read it.
+GATHER = 0.01
+#: Bytes of one read. One that fills less than half of it has caught up.
+_BUFFER = 1 << 18
 
 
-class Subscription:
-    """An open subscription; read() it without pause."""
+class Subscription(asyncio.BufferedProtocol):
+    """An open subscription; read() it without pause. It takes over the transport of a connection of redis-py."""
 
-    def __init__(self, connection: Any, timeout: float) -> None:
-        self._connection = connection
+    def __init__(self, transport: Any, timeout: float) -> None:
+        self._transport = transport
         self._timeout = timeout
-        self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader()
+        self._buffer = memoryview(bytearray(_BUFFER))  # a view: asyncio's TLS writes to slices of it
+        self._arrived = asyncio.Event()
+        self._gathering: asyncio.TimerHandle | None = None
         self._pinged: float | None = None  # when the PING that is not answered yet was sent
         self._dead = False
+        self._ended = False
         #: Seconds from a PING to its answer: of the last one, or so far.
         self._roundtrip = 0.0
         #: Commands sent.
         self.commands = 0
+        transport.set_protocol(self)
 
     @property
     def lag(self) -> float:
@@ -45,18 +54,10 @@ class Subscription:
         Raises:
             AdapterError: timeout, where the server hangs; connect, where it closed the connection; permission.
         """
+        await self._arrived.wait()
+        self._arrived.clear()
+        payloads = []
         with errors("PSUBSCRIBE"):
-            data = await self._connection._reader.read(_CHUNK)
-            if not data:
-                if self._dead:
-                    raise AdapterError(Reason.TIMEOUT, f"no answer to PING within {self._timeout:g} s")
-                raise AdapterError(
-                    Reason.CONNECT,
-                    "the server closed the subscription: it restarts, or we were too slow for its "
-                    "`client-output-buffer-limit pubsub`, which then should be raised",
-                )
-            self._reader.feed(data)
-            payloads = []
             try:
                 while (reply := self._reader.gets()) is not False:
                     if type(reply) is not list:
@@ -67,31 +68,75 @@ class Subscription:
                         self._answered()
             except hiredis.ProtocolError:
                 raise AdapterError(Reason.PROTOCOL, "not a reply of Redis") from None
+        if self._ended and not payloads:
+            raise self._end()
+        if self._ended:
+            self._arrived.set()
         return payloads
 
-    async def open(self, pattern: str) -> None:
-        """Subscribe. The messages that come with the answer are for read(): redis-py's parser must not take them."""
-        with errors("PSUBSCRIBE"):
-            await self._connection.send_command("PSUBSCRIBE", pattern)
-        self.commands += 1
+    def decode(self, message: bytes) -> Sequence[Any]:
+        """The events of a message."""
+        return decode(message)
+
+    def open(self, pattern: str) -> None:
+        """Subscribe."""
+        self._send(b"PSUBSCRIBE", pattern.encode())
 
     async def ping(self) -> None:
         """Send PINGs until cancelled; end the connection where one is not answered."""
         while True:
             if self._pinged is None:
                 self._pinged = self._loop.time()
-                self._connection._writer.write(b"*1\r\n$4\r\nPING\r\n")
-                self.commands += 1
+                self._send(b"PING")
             elif self._loop.time() - self._pinged > self._timeout:
                 self._dead = True
-                self._connection._writer.transport.abort()
+                self._transport.abort()
                 return
             await asyncio.sleep(PING_EVERY)
+
+    # --- of the transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Where the transport puts what it reads."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read, and let more gather where that was all."""
+        self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # takes any buffer
+        self._arrived.set()
+        if nbytes < _BUFFER // 2 and self._gathering is None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._gathering = self._loop.call_later(GATHER, self._resume)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Wake the reader."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+        self._ended = True
+        self._arrived.set()
+
+    def _resume(self) -> None:
+        self._gathering = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _send(self, *words: bytes) -> None:
+        self._transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # of any length
+        self.commands += 1
 
     def _answered(self) -> None:
         if self._pinged is not None:
             self._roundtrip = self._loop.time() - self._pinged
             self._pinged = None
+
+    def _end(self) -> AdapterError:
+        if self._dead:
+            return AdapterError(Reason.TIMEOUT, f"no answer to PING within {self._timeout:g} s")
+        return AdapterError(
+            Reason.CONNECT,
+            "the server closed the subscription: it restarts, or we were too slow for its "
+            "`client-output-buffer-limit pubsub`, which then should be raised",
+        )
 
 
 @asynccontextmanager
@@ -110,8 +155,8 @@ async def subscribe(client: RedisClient, pattern: str, timeout: float) -> AsyncI
     with errors("PSUBSCRIBE"):
         connection = await pool.get_connection()
     try:
-        subscription = Subscription(connection, timeout)
-        await subscription.open(pattern)
+        subscription = Subscription(connection._writer.transport, timeout)
+        subscription.open(pattern)
         pings = asyncio.create_task(subscription.ping())
         try:
             yield subscription

@@ -1,0 +1,39 @@
+"""How long the oldest ready task of each queue waits, for brokers whose messages nobody may look at. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from taskq_exporter.api import Capability, Sample, State
+from taskq_exporter_celery.families import OLDEST_IS_BOUND
+
+if TYPE_CHECKING:
+    from taskq_exporter_celery.follower import Follower
+
+
+def ready_ages(
+    follower: Follower | None, ready: Mapping[str, int], now: float
+) -> tuple[dict[str, float], list[Sample], Capability]:
+    """Ages in seconds by queue, from task-sent events; absent where none told of the tasks that are ready.
+
+    Args:
+        follower: None while it does not follow.
+        ready: Ready tasks by queue, as the broker says.
+        now: Unix seconds by our clock.
+
+    Returns: The ages, whether each is a lower bound, and whether ages can be told at all.
+    """
+    told = follower is not None and follower.hears_of_sending
+    capability = Capability(
+        family="taskq_oldest_task_age_seconds", state=State.READY, reason="none" if told else "option"
+    )
+    if follower is None or not told:
+        return {}, [], capability
+    ages, bounds = {}, []
+    for queue, n in ready.items():
+        oldest = follower.tasks.backlog.oldest(queue, n) if n else (now, False)
+        if oldest is not None:
+            ages[queue] = max(now - oldest[0], 0.0)
+            bounds.append(Sample(OLDEST_IS_BOUND, (queue,), float(oldest[1])))
+    return ages, bounds, capability
