@@ -1,19 +1,36 @@
 """Toolkit for taskq-exporter adapters whose queues are in a SQL database."""
 
-from taskq_exporter_sql.catalog import Column, Relation, TableName, describe, parse_table_name
+from taskq_exporter_sql.catalog import DEFAULT_SCHEMA, Column, Relation, TableName, describe, parse_table_name
 from taskq_exporter_sql.client import SqlClient, Transaction, connect, read_only
-from taskq_exporter_sql.horizon import Horizon, XidCursor, read_horizon
+from taskq_exporter_sql.guard import FullRead, full_reads, needs_sort
+from taskq_exporter_sql.horizon import Horizon, IdMarks, XidCursor, read_horizon
+from taskq_exporter_sql.rights import ROLE, SETTINGS, grant_select, grant_usage, hidden_rows
+from taskq_exporter_sql.totals import MAX_GROUPS, count_finished, event_counts, finished_totals
 
 __all__ = [
+    "DEFAULT_SCHEMA",
+    "MAX_GROUPS",
+    "ROLE",
+    "SETTINGS",
     "Column",
+    "FullRead",
     "Horizon",
+    "IdMarks",
     "Relation",
     "SqlClient",
     "TableName",
     "Transaction",
     "XidCursor",
     "connect",
+    "count_finished",
     "describe",
+    "event_counts",
+    "finished_totals",
+    "full_reads",
+    "grant_select",
+    "grant_usage",
+    "hidden_rows",
+    "needs_sort",
     "parse_table_name",
     "read_horizon",
     "read_only",

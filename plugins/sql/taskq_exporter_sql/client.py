@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -60,6 +61,8 @@ class SqlClient:
         self.commands_sent = 0
         #: e.g. "15.18".
         self.server_version = ""
+        #: What an adapter learned of this server, for as long as this client is used.
+        self.memory: dict[str, Any] = {}
 
     async def open(self) -> tuple[_Connection, bool]:
         """The connection, and whether it is a new one.
@@ -71,11 +74,15 @@ class SqlClient:
             return self._connection, False
         try:
             async with asyncio.timeout(self._timeout):
-                connection = await _Connection.connect(
-                    autocommit=True,  # transactions begin where we say so
-                    prepare_threshold=None,  # a pooler hands the next transaction to another server connection
-                    **self._parameters,
-                )
+                try:
+                    connection = await _Connection.connect(
+                        autocommit=True,  # transactions begin where we say so
+                        prepare_threshold=None,  # a pooler hands the next transaction to another server connection
+                        **self._parameters,
+                    )
+                except BaseException as error:
+                    traceback.clear_frames(error.__traceback__)  # they hold the half-open connection: it closes now
+                    raise
         except TimeoutError:
             raise AdapterError(Reason.TIMEOUT, "cannot connect: the server does not answer") from None
         except psycopg.Error as error:
@@ -96,10 +103,20 @@ class SqlClient:
 
     async def execute(self, connection: _Connection, query: sql.Composable, doing: str) -> list[Row]:
         """The rows of one statement. Raises AdapterError."""
+        return (await self.ask(connection, query, doing))[0]
+
+    async def ask(
+        self, connection: _Connection, query: sql.Composable, doing: str
+    ) -> tuple[list[Row], tuple[str, ...]]:
+        """The rows of one statement and the names of its columns. Raises AdapterError.
+
+        By the extended protocol (binary=True), which takes one statement and no list of them.
+        """
         self.commands_sent += 1
         try:
             cursor = await connection.execute(query.as_bytes(connection), binary=True)
-            return await cursor.fetchall() if cursor.description else []
+            names = tuple(column.name for column in cursor.description or ())
+            return await cursor.fetchall() if names else [], names
         except psycopg.Error as error:
             raise adapter_error(error, doing) from None
         except UnicodeDecodeError:
@@ -128,7 +145,7 @@ class Transaction:
         return self._client.commands_sent - self._sent_before
 
     async def fetch(self, name: str, query: sql.Composable, *, doing: str = "") -> list[Row]:
-        """The rows of one statement, which the server ends in time.
+        """The rows of one statement, which the server ends in time; without a savepoint its error ends all of it.
 
         Args:
             name: Under which `seconds` keeps how long it took.
@@ -149,6 +166,23 @@ class Transaction:
             return await self._client.execute(self._connection, query, doing or name)
         finally:
             self.seconds[name] = clock() - started
+
+    async def columns(self, query: sql.Composable, *, doing: str) -> tuple[str, ...]:
+        """The names of the columns that a SELECT gives; nothing else than a SELECT passes. Raises AdapterError."""
+        probe = sql.SQL("SELECT * FROM (\n{}\n) AS q LIMIT 0").format(query)
+        return (await self._client.ask(self._connection, probe, doing))[1]
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What fails in here leaves the transaction as it was before, so that others go on. Raises as what is in it."""
+        await self._client.execute(self._connection, sql.SQL("SAVEPOINT part"), "reading a part")
+        try:
+            yield
+        except AdapterError:
+            if not self._connection.closed:
+                rollback = sql.SQL("ROLLBACK TO SAVEPOINT part")
+                await self._client.execute(self._connection, rollback, "reading a part")
+            raise
 
 
 @asynccontextmanager
@@ -173,6 +207,8 @@ async def read_only(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {statement};"
         " SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle};"
         " SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0;"
+        # under a LIMIT these look cheap: the one reads the history before it finds what waits, the other a whole index
+        " SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;"
         " SET LOCAL search_path = pg_catalog; SET LOCAL TimeZone = 'UTC'"
     ).format(statement=_milliseconds(limit), lock=_milliseconds(min(lock_timeout, limit)), idle=_milliseconds(timeout))
     async with client.lock:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from psycopg import sql
 
 from taskq_exporter_sql.client import Transaction
 
-__all__ = ["Horizon", "XidCursor", "read_horizon"]
+__all__ = ["Horizon", "IdMarks", "XidCursor", "read_horizon"]
 
 MAX_MARKS = 64
+_N = TypeVar("_N", int, float)
 _MASK = 4294967295
 _QUERY = sql.SQL(
     "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint,"
@@ -93,12 +94,7 @@ class XidCursor:
 
     def advance(self, horizon: Horizon) -> Self:
         """The cursor after everything below the horizon is counted."""
-        marks: Sequence[tuple[int, float]] = (*self.marks, (horizon.following, horizon.now))
-        first = max((i for i, (xid, _) in enumerate(marks) if xid <= horizon.oldest), default=0)
-        marks = marks[first:]
-        if len(marks) > MAX_MARKS:  # leaving marks out only makes `since` earlier
-            marks = (marks[0], *marks[1:-1:2], marks[-1])
-        return replace(self, oldest=horizon.oldest, marks=tuple(marks))
+        return replace(self, oldest=horizon.oldest, marks=_moved(self.marks, horizon, horizon.now))
 
     def lag(self, horizon: Horizon) -> float:
         """How many seconds of commits may be missing below the horizon; 0 where nothing was running."""
@@ -112,3 +108,56 @@ class XidCursor:
             mask=sql.Literal(_MASK),
             width=sql.Literal(horizon.oldest - self.oldest),
         )
+
+
+#: How much smaller an id may be than one that was given out before it was written: sequences run ahead of transactions.
+ID_OVERLAP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class IdMarks:
+    """The bound of a scan by an ascending id, for tables with an index on that and none on a time.
+
+    A transaction at or above a mark's id of transactions began to write after that look, so its rows have higher ids
+    than those that were there then, but for those that were taken from the sequence long before they were written.
+    """
+
+    marks: tuple[tuple[int, int], ...]  # (next transaction id, highest id) of earlier looks
+
+    @classmethod
+    def start(cls, horizon: Horizon, highest: int) -> Self:
+        """Count from now on."""
+        return cls(((horizon.oldest, highest),))
+
+    @classmethod
+    def load(cls, state: Any) -> Self:
+        """What `dump` returned. Raises ValueError for anything else."""
+        try:
+            marks = cls(tuple((int(xid), int(highest)) for xid, highest in state))
+            _ = marks.above
+        except (TypeError, IndexError):
+            raise ValueError("not marks of ids") from None
+        return marks
+
+    def dump(self) -> list[list[int]]:
+        """For JSON."""
+        return [list(mark) for mark in self.marks]
+
+    @property
+    def above(self) -> int:
+        """A row that is not counted has a higher id."""
+        return self.marks[0][1] - ID_OVERLAP
+
+    def advance(self, horizon: Horizon, highest: int) -> Self:
+        """After everything below the horizon is counted."""
+        return replace(self, marks=_moved(self.marks, horizon, highest))
+
+
+def _moved(marks: Sequence[tuple[int, _N]], horizon: Horizon, where: _N) -> tuple[tuple[int, _N], ...]:
+    """The marks with one more, without those that the horizon has passed."""
+    kept = list(marks)
+    kept.append((horizon.following, where))
+    kept = kept[max((i for i, (xid, _) in enumerate(kept) if xid <= horizon.oldest), default=0) :]
+    if len(kept) > MAX_MARKS:  # leaving marks out only makes the bound lower
+        kept = kept[:1] + kept[1:-1:2] + kept[-1:]
+    return tuple(kept)

@@ -143,6 +143,30 @@ async def test_cancelling_leaves_a_client_that_works(postgres_dsn: str) -> None:
         assert [rows for rows in done if isinstance(rows, list)] == [[(n,)] for n in range(20) if n != 3]
 
 
+async def test_a_cancelled_connect_leaves_no_socket() -> None:
+    """A server that accepts and says nothing learns at once that the client is gone, though its error is kept."""
+    came, gone = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        while await reader.read(1000):
+            pass
+        gone.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = SqlClient(f"postgresql://nobody@127.0.0.1:{port}/none", timeout=30)
+        opening = asyncio.create_task(client.open())
+        await came.wait()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError) as kept:
+            await opening
+        async with asyncio.timeout(30):
+            await gone.wait()
+    assert kept.tb
+
+
 async def test_a_connection_that_the_server_closed_is_made_anew(postgres_dsn: str) -> None:
     async with connect(source_of(postgres_dsn)) as client:
         ((pid,),) = await ask(client, "SELECT pg_backend_pid()")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
-from taskq_exporter_sql import Horizon, XidCursor, connect, read_horizon, read_only
+from taskq_exporter_sql import Horizon, IdMarks, XidCursor, connect, read_horizon, read_only
+from taskq_exporter_sql.horizon import ID_OVERLAP
 
 from taskq_exporter.api import Source
 from taskq_exporter.testing import Server
@@ -113,3 +115,18 @@ async def test_a_standby_is_as_old_as_what_it_has_replayed(postgres_own: Server)
     assert horizon.standby
     assert written <= horizon.now < clock
     assert horizon.now == pytest.approx(written, abs=1)
+
+
+def test_a_held_horizon_keeps_the_ids_below_it() -> None:
+    marks = IdMarks.start(HERE, 5000)
+    for n in range(1, 500):
+        marks = IdMarks.load(marks.dump()).advance(replace(HERE, following=1010 + n), 5000 + n)
+    assert marks.above == 5000 - ID_OVERLAP
+    moved = marks.advance(replace(HERE, oldest=1509, following=1509), 6000)
+    assert moved.above == 6000 - ID_OVERLAP
+
+
+@pytest.mark.parametrize("state", [None, [], [[1]], [["x", 1]], {"a": 1}])
+def test_what_are_no_marks_is_refused(state: Any) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        IdMarks.load(state)
