@@ -1,23 +1,25 @@
-"""What a described table can tell, and what it cannot and why."""
+"""What a source can tell, and what it cannot and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal
 
-from taskq_exporter.api import Capability, State
+from taskq_exporter.api import Capability, Outcome, Reason, State
+from taskq_exporter_postgres.bound import Binding
 from taskq_exporter_postgres.options import LIVE, PostgresOptions, Table
+from taskq_exporter_postgres.tally import told
 
 __all__ = ["able_states", "capabilities", "tells_overdue", "tells_ready_age"]
 
 Why = Literal["none", "permission", "option", "backend"]
-#: What the worker table and the connection tell.
-_NOT_OF_JOBS = ("taskq_worker_up", "taskq_worker_last", "taskq_worker_start", "taskq_worker_slots", "taskq_broker_")
 
 
 def able_states(options: PostgresOptions) -> tuple[State, ...]:
-    """The states that the configured words and columns tell."""
+    """The states that a described table's words and columns tell."""
     table = options.table
+    if table is None:
+        return ()
     waiting = any(table.words(state) for state in (State.READY, State.SCHEDULED, State.RETRY))
     by_time = waiting and table.columns.scheduled_at is not None
     able = {
@@ -38,52 +40,83 @@ def tells_ready_age(table: Table) -> bool:
     return table.columns.created_at is not None or table.columns.scheduled_at is not None
 
 
-def capabilities(options: PostgresOptions, *, visible: bool = True) -> list[Capability]:
-    """Every family that a jobs table could have, and why one is missing: an option, or not in such a table at all.
+def capabilities(options: PostgresOptions, binding: Binding) -> list[Capability]:
+    """Every family that a queue in PostgreSQL could have, and why one is missing.
 
-    Args:
-        options: The described table.
-        visible: Whether every row of the jobs table can be seen.
+    `option`: the configuration can change it; `backend`: such a table, or this queue system, does not say;
+    `permission`: a right is missing.
     """
+    return [
+        Capability(family=family, state=state, reason="none" if able else why)
+        for family, state, able, why in _rows(options, binding)
+    ]
 
-    def reason(family: str, why: Why) -> Why:
-        return "permission" if why == "none" and not visible and not family.startswith(_NOT_OF_JOBS) else why
 
-    return [Capability(family=family, state=state, reason=reason(family, why)) for family, state, why in _rows(options)]
+def _rows(options: PostgresOptions, binding: Binding) -> Iterator[tuple[str, str, object, Why]]:
+    statements = binding.statements
+    tells = told(statements)
+    otherwise: Why = "option" if options.table else "backend"
+    forbidden = [part for part, reason in binding.lacking.items() if reason is Reason.PERMISSION]
+    of_jobs: Why = "permission" if any(part == "rows" or "jobs." in part for part in forbidden) else otherwise
+    of_workers: Why = "permission" if any("workers" in part for part in forbidden) else otherwise
 
+    def has(kind: str, column: str) -> bool:
+        return any(column in one.columns for one in statements if one.kind == kind)
 
-def _rows(options: PostgresOptions) -> Iterator[tuple[str, str, Why]]:
-    def option(given: object) -> Why:
-        return "none" if given else "option"
-
-    table, columns, workers = options.table, options.table.columns, options.workers
-    able = able_states(options)
     for state in State:
-        # finished jobs are history: counting them costs more every day, so they are counted as they end
-        yield "taskq_tasks", state.value, option(state in able) if state in LIVE else "backend"
-    ready, running = State.READY in able, State.RUNNING in able
-    yield "taskq_tasks_by_priority", State.READY.value, option(ready and columns.priority)
-    yield "taskq_tasks_overdue", "", option(tells_overdue(table))
-    yield "taskq_oldest_task_age_seconds", State.READY.value, option(ready and tells_ready_age(table))
-    yield "taskq_oldest_task_age_seconds", State.RUNNING.value, option(running and columns.started_at)
-    yield "taskq_task_longest_run_seconds", "", option(running and columns.task and columns.started_at)
-    yield "taskq_worker_longest_run_seconds", "", option(running and columns.worker and columns.started_at)
-    for held in (State.RUNNING, State.RESERVED):
-        yield "taskq_worker_tasks", held.value, option(held in able and columns.worker)
-    yield "taskq_workers", "", option(workers and running and columns.worker)
-    yield "taskq_worker_up", "", option(workers)
-    yield "taskq_worker_last_heartbeat_timestamp_seconds", "", option(workers)
-    yield "taskq_worker_start_timestamp_seconds", "", option(workers and workers.columns.started_at)
-    yield "taskq_worker_slots", "", option(workers and workers.columns.slots)
-    yield "taskq_queue_consumers", "", "backend"
-    yield "taskq_broker_roundtrip_seconds", "", "none"
-    finished = bool(options.outcomes)
-    yield "taskq_tasks_finished_total", "", option(finished)
-    yield "taskq_task_run_duration_seconds", "", option(finished and columns.started_at)
-    yield (
-        "taskq_task_wait_duration_seconds",
-        "",
-        option(finished and columns.started_at and (columns.created_at or columns.scheduled_at)),
-    )
-    for counted in ("enqueued", "received", "started", "retried", "redelivered"):
-        yield f"taskq_tasks_{counted}_total", "", "backend"
+        # of a table, finished jobs are history: counting them costs more every day, so they are counted as they end
+        why: Why = of_jobs if state in LIVE or not options.table else "backend"
+        yield "taskq_tasks", state.value, state in tells.states, why
+    ready, running = State.READY, State.RUNNING
+    yield "taskq_tasks_by_priority", ready.value, tells.levels and ready in tells.states, of_jobs
+    yield "taskq_tasks_overdue", "", tells.overdue, of_jobs
+    yield "taskq_oldest_task_age_seconds", ready.value, ready in tells.ages, of_jobs
+    yield "taskq_oldest_task_age_seconds", running.value, running in tells.ages, of_jobs
+    yield "taskq_task_longest_run_seconds", "", tells.tasks, of_jobs
+    yield "taskq_worker_longest_run_seconds", "", tells.workers and running in tells.ages, of_jobs
+    for held in (running, State.RESERVED):
+        by_jobs = tells.workers and held in tells.states
+        yield "taskq_worker_tasks", held.value, by_jobs or has("workers", held.value), of_jobs
+    states = has("workers", "state") or (tells.workers and has("workers", "up"))
+    yield "taskq_workers", "", states, of_workers
+    yield "taskq_worker_up", "", has("workers", "up"), of_workers
+    yield "taskq_worker_last_heartbeat_timestamp_seconds", "", has("workers", "last_heartbeat"), of_workers
+    yield "taskq_worker_start_timestamp_seconds", "", has("workers", "started"), of_workers
+    yield "taskq_worker_slots", "", has("workers", "slots"), of_workers
+    for column, family in (
+        ("consumers", "taskq_queue_consumers"),
+        ("slots", "taskq_queue_slots"),
+        ("paused", "taskq_queue_paused"),
+    ):
+        yield family, "", has("queues", column), "backend"
+    for column, family in (("last_run", "last_run"), ("next_run", "next_run")):
+        yield f"taskq_schedule_{family}_timestamp_seconds", "", has("schedules", column), "backend"
+    yield "taskq_scheduler_entries", "", any(one.kind == "schedules" for one in statements), "backend"
+    yield "taskq_broker_roundtrip_seconds", "", True, "backend"
+    yield from _happened(options, binding, otherwise)
+
+
+def _happened(options: PostgresOptions, binding: Binding, otherwise: Why) -> Iterator[tuple[str, str, object, Why]]:
+    """What the follower counts: by the configuration, for its statements are bound on a connection of its own."""
+    if table := options.table:
+        columns, ends = table.columns, set(options.outcomes)
+        runs = waits = bool(ends and columns.started_at)
+        waits = waits and bool(columns.created_at or columns.scheduled_at)
+        started = enqueued = False
+    else:
+        followed = binding.followed
+        ends = {outcome for one in followed.of("finished").values() for outcome in one.outcomes}
+        texts = [one.sql for one in followed.of("finished").values()]
+        runs, waits = (any(column in text for text in texts) for column in ("run_seconds", "wait_seconds"))
+        started, enqueued = bool(followed.of("started")), bool(followed.of("enqueued"))
+    if "rows" in binding.lacking:
+        ends, runs, waits, otherwise = set(), False, False, "permission"
+    yield "taskq_tasks_finished_total", "", ends - {Outcome.RETRIED}, otherwise
+    yield "taskq_task_run_duration_seconds", "", runs, otherwise
+    yield "taskq_task_wait_duration_seconds", "", waits, otherwise
+    yield "taskq_tasks_retried_total", "", Outcome.RETRIED in ends, "backend"
+    yield "taskq_tasks_started_total", "", started, "backend"
+    enqueued = enqueued or any(one.kind == "queues" and "enqueued" in one.columns for one in binding.statements)
+    yield "taskq_tasks_enqueued_total", "", enqueued, "backend"
+    for counted in ("received", "redelivered"):
+        yield f"taskq_tasks_{counted}_total", "", False, "backend"

@@ -1,159 +1,163 @@
-"""What is true now: live jobs by queue and state, their ages, and workers, in one read-only transaction."""
+"""What is true now: live jobs by queue and state, their ages, workers and schedules, in one read-only transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 from psycopg import sql
-from taskq_exporter_sql import Relation, SqlClient, TableName, Transaction, describe, read_only
+from taskq_exporter_sql import SqlClient, Transaction, needs_sort, read_only
 
-from taskq_exporter.api import (
-    AdapterError,
-    BrokerStats,
-    Outcome,
-    Problem,
-    Reason,
-    Snapshot,
-    Source,
-    State,
-    WorkerState,
-    WorkerStats,
-)
+from taskq_exporter.api import AdapterError, BrokerStats, Problem, Reason, Snapshot, Source
+from taskq_exporter_postgres.binding import bind
+from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement, advised, guarded
 from taskq_exporter_postgres.capabilities import capabilities
-from taskq_exporter_postgres.options import LIVE, WAITING, PostgresOptions, Table
-from taskq_exporter_postgres.statements import MAX_ROWS, active_jobs, index_advice, waiting_jobs, worker_rows
-from taskq_exporter_postgres.table import BoundTable
-from taskq_exporter_postgres.tally import Tally
+from taskq_exporter_postgres.columns import COLUMNS
+from taskq_exporter_postgres.options import PostgresOptions
+from taskq_exporter_postgres.people import Schedules, Workers
+from taskq_exporter_postgres.placeholders import Blanks
+from taskq_exporter_postgres.preset import COLLECTED
+from taskq_exporter_postgres.statements import MAX_ROWS
+from taskq_exporter_postgres.tally import Tally, told
 
-__all__ = ["advised", "bind_jobs", "bind_workers", "collect"]
+__all__ = ["collect"]
 
-JOB_TIMES = ("scheduled_at", "started_at", "finished_at", "created_at")
-#: What collect() reads; finished_at and id are the follower's.
-LIVE_ROLES = ("state", "queue", "task", "priority", "scheduled_at", "started_at", "created_at", "worker", "attempts")
-_COSTLY = ("waiting", "active", "workers")
-
-
-def bind_jobs(
-    options: PostgresOptions, found: dict[TableName, Relation], roles: tuple[str, ...], *, needs_xmin: bool = False
-) -> BoundTable:
-    """The jobs table with the columns of these roles. Raises AdapterError: schema, permission, unsupported."""
-    table = options.table
-    return BoundTable(
-        table.table_name,
-        found.get(table.table_name),
-        {role: column for role, column in table.columns.given().items() if role in roles},
-        times=JOB_TIMES,
-        naive_timezone=table.naive_timezone,
-        epoch_unit=table.epoch_unit,
-        needs_xmin=needs_xmin,
-    )
-
-
-def bind_workers(options: PostgresOptions, found: dict[TableName, Relation]) -> BoundTable | None:
-    """The worker table; None where none is configured. Raises AdapterError: schema, permission."""
-    workers = options.workers
-    if workers is None:
-        return None
-    return BoundTable(
-        workers.table_name,
-        found.get(workers.table_name),
-        workers.columns.given(),
-        times=("heartbeat", "started_at"),
-        naive_timezone=workers.naive_timezone or options.table.naive_timezone,
-        epoch_unit=workers.epoch_unit or options.table.epoch_unit,
-    )
+#: Seconds for which a statement that stopped at its limit is taken to do so again.
+FULL_FOR = 60.0
+_FULL = "full"
+_N = list(COLUMNS["jobs"]).index("n")
+_NOT_GONE = " WHERE (last_heartbeat > extract(epoch FROM now()) - {}) IS NOT FALSE"
 
 
 async def collect(source: Source, client: SqlClient) -> Snapshot:
-    """Counts, ages and workers at one moment, by the server's clock. Ages in seconds, at least 0.
+    """Counts, ages, workers and schedules at one moment, by the server's clock. Ages in seconds, at least 0.
 
     Raises:
         AdapterError: As the toolkit's; schema, permission and unsupported where the tables do not fit the options;
-            timeout with the index that is missing; cost where a column has far too many values.
+            timeout with the index that is missing; cost where nothing may be counted, or a column has far too many
+            values.
     """
+    try:
+        async with read_only(client, timeout=source.timeout) as transaction:
+            snapshot = await _collect(source, client, transaction)
+        return replace(snapshot, commands=transaction.commands)  # with its end
+    except BaseException:
+        client.memory.clear()  # the tables may have changed: look at the catalogs again
+        raise
+
+
+async def _collect(source: Source, client: SqlClient, transaction: Transaction) -> Snapshot:
     options: PostgresOptions = source.options
-    table = options.table
-    tally = Tally(options)
-    workers: dict[str, WorkerStats] = {}
-    problems: list[Problem] = []
-    visible = True
-    names = [table.table_name, *([options.workers.table_name] if options.workers else [])]
-    async with read_only(client, timeout=source.timeout) as transaction:
-        found = await describe(transaction, names)
-        bound = bind_jobs(options, found, LIVE_ROLES)
+    binding = await bind(source, client, transaction, COLLECTED)
+    blanks = Blanks(schema=binding.schema, limit=options.max_count + 1)
+    await guarded(transaction, binding, blanks, COLLECTED, allow_seq_scan=options.allow_seq_scan)
+    _some_jobs(binding)
+    problems = list(binding.problems)
+    answers: list[tuple[BoundStatement, list[tuple[Any, ...]], bool]] = []
+    for one in binding.statements:
+        if one.ordered and one.name in binding.in_order:
+            one = replace(one, query=one.ordered)
         try:
-            bound.need_all_rows()
-        except AdapterError as error:  # the server and the workers are known nevertheless
-            visible = False
-            problems.append(Problem(reason=error.reason, part="rows", message=str(error)))
-        if visible and any(table.words(state) for state in WAITING):
-            with advised(table, State.READY):
-                for row in await _rows(transaction, "waiting", waiting_jobs(bound, table), "counting waiting jobs"):
-                    tally.add_waiting(*row)
-        if visible and any(table.words(state) for state in LIVE if state not in WAITING):
-            with advised(table, State.RUNNING):
-                for row in await _rows(transaction, "active", active_jobs(bound, table), "counting running jobs"):
-                    tally.add_active(*row)
-        try:
-            workers = await _read_workers(transaction, source, found, busy=visible and bound.has("worker"))
-        except AdapterError as error:  # the jobs are known nevertheless
-            if error.reason is Reason.CONNECT:
+            rows, capped = await _spread(client, transaction, one, blanks, source.worker_ttl)
+            answers.append((one, rows, capped))
+        except AdapterError as error:
+            if not one.optional or error.reason not in (*OF_ONE, Reason.BUSY):
                 raise
-            problems.append(Problem(reason=error.reason, part="workers", message=str(error)))
+            problems.append(Problem(reason=error.reason, part=f"{one.kind}.{one.name}", message=str(error)))
+    tally = Tally(told(one for one, *_ in answers), binding.default_queue, options.max_count)
+    if options.table and options.table.columns.queue is None:
+        tally.exists(binding.default_queue)  # however empty
+    workers, schedules = Workers(), Schedules()
+    for one, rows, capped in answers:
+        match one.kind:
+            case "jobs":
+                tally.add(one, rows, capped=capped)
+            case "queues":
+                for queue, consumers, slots, paused, enqueued in rows:
+                    total = None if enqueued is None else {"": enqueued}
+                    name = queue or binding.default_queue
+                    if name in binding.unreadable:
+                        continue  # what is in it is not known
+                    tally.exists(name, consumers=consumers, slots=slots, paused=paused, enqueued=total)
+            case "workers":
+                workers.add(one, rows)
+            case "schedules":
+                schedules.add(rows)
+    if problems:
+        client.memory.clear()  # perhaps mended by the next time
+    visible = "rows" not in binding.lacking
     return Snapshot(
         server="postgresql",
         server_version=client.server_version,
         queues=tally.queues() if visible else [],
-        queues_complete=visible,
+        queues_complete=visible
+        and not tally.capped
+        and not any(p.part.startswith(("jobs.", "queues")) for p in problems),
         longest_runs=tally.longest_runs(),
-        workers=tally.workers(workers) if visible else list(workers.values()),
+        workers=tally.workers(workers.known),
+        worker_states=workers.states,
+        schedulers=schedules.records(),
         broker=BrokerStats(roundtrip_seconds=transaction.roundtrip_seconds),
-        capabilities=capabilities(options, visible=visible),
+        capabilities=capabilities(options, binding),
         problems=problems,
-        commands=transaction.commands,
-        query_seconds={name: seconds for name, seconds in transaction.seconds.items() if name in _COSTLY},
+        query_seconds={one.name: transaction.seconds[one.name] for one, *_ in answers},
     )
 
 
-async def _read_workers(
-    transaction: Transaction, source: Source, found: dict[TableName, Relation], *, busy: bool
-) -> dict[str, WorkerStats]:
-    """Workers of the worker table; `busy`: whether running jobs tell their worker."""
-    options: PostgresOptions = source.options
-    table = bind_workers(options, found)
-    if table is None or options.workers is None:
-        return {}
-    table.need_all_rows()
-    query = worker_rows(table, stale_after=options.workers.stale_after, forget_after=source.worker_ttl)
-    workers: dict[str, WorkerStats] = {}
-    rows = await _rows(transaction, "workers", query, "reading workers")
-    for name, heartbeat, up, started, slots in rows:
-        state = (WorkerState.IDLE if up else WorkerState.OFFLINE) if busy else None
-        workers.setdefault(  # the freshest row of a name comes first
-            name, WorkerStats(name=name, up=up, state=state, slots=slots, last_heartbeat=heartbeat, started=started)
-        )
-    return workers
+def _some_jobs(binding: Binding) -> None:
+    """Raises the first failure where no statement over jobs is left."""
+    lost = [problem for problem in binding.problems if problem.part.startswith("jobs.")]
+    if lost and not binding.of("jobs"):
+        raise AdapterError(lost[0].reason, lost[0].message)
 
 
-@contextmanager
-def advised(table: Table, role: State | Outcome) -> Iterator[None]:
-    """Say which index is missing where a statement took too long."""
+async def _spread(
+    client: SqlClient, transaction: Transaction, one: BoundStatement, blanks: Blanks, worker_ttl: float
+) -> tuple[list[tuple[Any, ...]], bool]:
+    """The rows of a statement, and whether they stopped at the limit, but then with some of each queue.
+
+    In its usual form it may stop within the first queue. For a minute after that it is asked for in the other one.
+    """
+    now = asyncio.get_running_loop().time()
+    full: dict[str, float] = client.memory.setdefault(_FULL, {})
+    if one.spread is not None and now - full.get(one.name, -inf) < FULL_FOR:
+        return await _rows(transaction, replace(one, query=one.spread), blanks, worker_ttl), True
+    rows = await _rows(transaction, one, blanks, worker_ttl)
+    counted = sum(row[_N] or 0 for row in rows) if one.spread else 0
+    # without an index by queue, finding a queue costs as much as finding all
+    if (
+        one.spread is None
+        or counted < blanks.limit
+        or await needs_sort(transaction, one.spread(blanks), doing=one.doing)
+    ):
+        return rows, False
+    full[one.name] = now
+    return await _rows(transaction, replace(one, query=one.spread), blanks, worker_ttl), True
+
+
+async def _rows(
+    transaction: Transaction, one: BoundStatement, blanks: Blanks, worker_ttl: float
+) -> list[tuple[Any, ...]]:
+    query = sql.SQL("SELECT * FROM ({}) AS s{} LIMIT {}").format(
+        one.query(blanks),
+        sql.SQL(_NOT_GONE).format(sql.Literal(worker_ttl))
+        if one.kind == "workers" and not one.generated
+        else sql.SQL(""),
+        sql.Literal(MAX_ROWS + 1),
+    )
     try:
-        yield
+        if one.optional:
+            async with transaction.savepoint():
+                rows = await transaction.fetch(one.name, query, doing=one.doing)
+        else:
+            rows = await transaction.fetch(one.name, query, doing=one.doing)
     except AdapterError as error:
-        if error.reason is not Reason.TIMEOUT:
-            raise
-        raise AdapterError(error.reason, f"{error}; create the index: {index_advice(table, role)}") from None
-
-
-async def _rows(transaction: Transaction, name: str, query: sql.Composable, doing: str) -> list[tuple[Any, ...]]:
-    rows = await transaction.fetch(name, query, doing=doing)
+        raise advised(one, error) from None
     if len(rows) > MAX_ROWS:
         raise AdapterError(
             Reason.COST,
-            f"{doing}: more than {MAX_ROWS} groups: the columns for queue, task and worker must hold names, priority"
-            " a level",
+            f"{one.doing}: more than {MAX_ROWS} groups: queue, task and worker must hold names, priority a level",
         )
     return rows

@@ -1,4 +1,4 @@
-"""What `check` says of a jobs table: rights, indexes, time zones, row-level security."""
+"""What `check` says of a source: rights, statements, indexes, time zones, row-level security."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from psycopg import sql
 from taskq_exporter_sql import SqlClient, TableName, describe, read_only
 
 from taskq_exporter.api import AdapterError, Finding, Outcome, Source, State
-from taskq_exporter_postgres.collect import JOB_TIMES, LIVE_ROLES, bind_jobs, bind_workers
-from taskq_exporter_postgres.follow import FINISHED_ROLES
-from taskq_exporter_postgres.options import LIVE, PostgresOptions
+from taskq_exporter_postgres.bind import bind_statements
+from taskq_exporter_postgres.bind_table import FINISHED_ROLES, JOB_TIMES, LIVE_ROLES, bind_jobs, bind_workers
+from taskq_exporter_postgres.bound import guarded
+from taskq_exporter_postgres.options import LIVE, PostgresOptions, Table
+from taskq_exporter_postgres.placeholders import Blanks
+from taskq_exporter_postgres.preset import COLLECTED, FOLLOWED
 from taskq_exporter_postgres.statements import index_advice
 
 __all__ = ["diagnose"]
@@ -22,9 +25,34 @@ WHERE n.nspname = {schema} AND c.relname = {name} AND i.indisvalid
 
 
 async def diagnose(source: Source, client: SqlClient) -> list[Finding]:
-    """Findings about the configured tables. Raises AdapterError where the server cannot be read at all."""
+    """Findings about what is configured. Raises AdapterError where the server cannot be read at all."""
     options: PostgresOptions = source.options
-    table, workers = options.table, options.workers
+    if options.table is not None:
+        return await _diagnose_table(source, client, options.table)
+    return await _diagnose_statements(source, client)
+
+
+async def _diagnose_statements(source: Source, client: SqlClient) -> list[Finding]:
+    options: PostgresOptions = source.options
+    kinds = (*COLLECTED, *FOLLOWED)
+    async with read_only(client, timeout=source.timeout) as transaction:
+        try:
+            binding = await bind_statements(transaction, options, kinds)
+        except AdapterError as error:
+            return [Finding(level="problem", text=str(error))]
+        blanks = Blanks(schema=binding.schema, limit=options.max_count + 1)
+        await guarded(transaction, binding, blanks, COLLECTED, allow_seq_scan=options.allow_seq_scan)
+    findings = [Finding(level="ok", text=f"{one.doing} fits") for one in binding.statements]
+    findings += [Finding(level="problem", text=problem.message) for problem in binding.problems]
+    preset = options.preset_model
+    if preset and preset.notes:
+        findings.append(Finding(level="note", text=preset.notes))
+    return findings
+
+
+async def _diagnose_table(source: Source, client: SqlClient, table: Table) -> list[Finding]:
+    options: PostgresOptions = source.options
+    workers = options.workers
     names = [table.table_name, *([workers.table_name] if workers else [])]
     async with read_only(client, timeout=source.timeout) as transaction:
         found = await describe(transaction, names)
@@ -51,12 +79,12 @@ async def diagnose(source: Source, client: SqlClient) -> list[Finding]:
         except AdapterError as error:
             findings.append(Finding(level="problem", text=str(error)))
     has_indexes = found[table.table_name].kind in "rpm"
-    return findings + (_index_findings(options, indexes) if has_indexes else [])
+    return findings + (_index_findings(options, table, indexes) if has_indexes else [])
 
 
-def _index_findings(options: PostgresOptions, indexes: list[tuple[str, str]]) -> list[Finding]:
+def _index_findings(options: PostgresOptions, table: Table, indexes: list[tuple[str, str]]) -> list[Finding]:
     """One finding for each state that no index finds: (first column, predicate) of those that are there."""
-    table, columns = options.table, options.table.columns
+    columns = table.columns
     roles: list[State | Outcome] = [*(s for s in LIVE if table.words(s)), *options.outcomes[:1]]
     findings = []
     for role in roles:

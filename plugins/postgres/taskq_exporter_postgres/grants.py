@@ -2,40 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from psycopg import sql
+from taskq_exporter_sql import ROLE, SETTINGS, TableName, grant_select, grant_usage
 
 from taskq_exporter_postgres.options import PostgresOptions
-from taskq_exporter_postgres.table import grant_select
+from taskq_exporter_postgres.preset import Variant
 
 __all__ = ["grants"]
 
-_ROLE = """\
--- Run with psql in the database of the jobs table. The password is not set here: \\password taskq_exporter
-DO $$ BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'taskq_exporter') THEN
-        CREATE ROLE taskq_exporter LOGIN CONNECTION LIMIT 10;
-    END IF;
-    EXECUTE pg_catalog.format('GRANT CONNECT ON DATABASE %I TO taskq_exporter', pg_catalog.current_database());
+#: Of tables that depend on the version or on the queues that there are: those that are there.
+_THERE = """\
+DO $$ DECLARE t record; BEGIN
+    FOR t IN SELECT c.oid::regclass AS name, string_agg(quote_ident(a.attname), ', ') AS columns
+        FROM (VALUES {rows}) AS w (pattern, attname)
+        JOIN pg_catalog.pg_class c ON c.relname LIKE w.pattern AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+            AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = {schema})
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = w.attname AND NOT a.attisdropped
+        GROUP BY c.oid
+    LOOP
+        EXECUTE pg_catalog.format('GRANT SELECT (%s) ON %s TO taskq_exporter', t.columns, t.name);
+    END LOOP;
 END $$;"""
-_SETTINGS = """\
--- Belts beside the braces: the exporter sets the same in each of its transactions.
-ALTER ROLE taskq_exporter SET default_transaction_read_only = on;
-ALTER ROLE taskq_exporter SET idle_in_transaction_session_timeout = '60s';"""
 
 
 def grants(options: PostgresOptions) -> str:
-    """SQL that makes the role and lets it read the configured columns, and nothing else. May be run again."""
+    """SQL that makes the role and lets it read the columns that it needs, and nothing else. May be run again."""
+    lines = [ROLE]
+    if options.table:
+        lines += _of_table(options)
+    if preset := options.preset_model:
+        lines += _of_preset(preset.resolved, options.schema_name)
+    if options.sql:
+        lines.append("-- Besides: GRANT SELECT on the columns that the statements in sql: read.")
+    return "\n".join([*lines, SETTINGS]) + "\n"
+
+
+def _of_table(options: PostgresOptions) -> list[str]:
     table, workers = options.table, options.workers
+    if table is None:
+        return []
     names = [table.table_name, *([workers.table_name] if workers else [])]
-    schemas = dict.fromkeys(name.schema for name in names)
-    lines = [
-        _ROLE,
-        *(f"GRANT USAGE ON SCHEMA {sql.Identifier(s).as_string(None)} TO taskq_exporter;" for s in schemas),
-    ]
+    lines = [grant_usage(schema) for schema in dict.fromkeys(name.schema for name in names)]
     columns = list(dict.fromkeys(table.columns.given().values()))
     if options.outcomes and options.finished.mode == "xid":
         columns.append("xmin")  # which transaction wrote a row: no content, but a right of its own
     lines.append(grant_select(table.table_name, columns))
     if workers:
         lines.append(grant_select(workers.table_name, list(dict.fromkeys(workers.columns.given().values()))))
-    return "\n".join([*lines, _SETTINGS]) + "\n"
+    return lines
+
+
+def _of_preset(variants: tuple[Variant, ...], schema: str) -> list[str]:
+    """Plain GRANTs for what every variant reads, and one block for what depends on what is there."""
+    lines = [grant_usage(schema)]
+    reads: dict[str, list[str]] = {}
+    for variant in variants:
+        for table, wanted in variant.reads.items():
+            known = reads.setdefault(table, [])
+            known += (column for column in wanted if column not in known)
+    depends: dict[str, list[str]] = {}
+    for table, columns in reads.items():
+        always = [c for c in columns if all(c in variant.reads.get(table, ()) for variant in variants)]
+        if "*" in table:
+            always = []
+        if always:
+            lines.append(grant_select(TableName(schema, table), always))
+        if rest := [column for column in columns if column not in always]:
+            depends[table] = rest
+    if depends:
+        lines.append(_where_there(depends, schema))
+    return lines
+
+
+def _where_there(reads: Mapping[str, list[str]], schema: str) -> str:
+    rows = sql.SQL(", ").join(
+        sql.SQL("({}, {})").format(sql.Literal(table.replace("_", "\\_").replace("*", "%")), sql.Literal(column))
+        for table, columns in reads.items()
+        for column in columns
+    )
+    return sql.SQL(_THERE).format(rows=rows, schema=sql.Literal(schema)).as_string(None)

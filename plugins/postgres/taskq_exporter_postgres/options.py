@@ -1,15 +1,17 @@
-"""The adapter's options: a jobs table described in the user's own column names and state words."""
+"""The adapter's options: a preset, or a jobs table described in the user's own names, and SQL of the user's own."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from taskq_exporter_sql import TableName, parse_table_name
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from taskq_exporter_sql import DEFAULT_SCHEMA, TableName, parse_table_name
 
 from taskq_exporter.api import Options, Outcome, Period, State
+from taskq_exporter_postgres.preset import FOLLOWED, Preset, Statements, Variant, load_preset, preset_names
 
 __all__ = ["LIVE", "OUTCOMES", "WAITING", "Finished", "PostgresOptions", "Table", "Workers"]
 
@@ -166,18 +168,76 @@ class PostgresOptions(Options):
     core_defaults: ClassVar[Mapping[str, Any]] = {"duty_cycle": 0.05}
     schemes: ClassVar[tuple[str, ...]] = ("postgresql", "postgres")
 
-    table: Table
-    workers: Workers | None = None
-    finished: Finished = Finished()
+    preset: str | None = None  # what keeps its jobs there
+    db_schema: str | None = Field(default=None, alias="schema", min_length=1)  # where the preset's tables are
+    table: Table | None = None
+    workers: Workers | None = None  # of a table
+    finished: Finished = Finished()  # of a table
+    sql: Statements | None = None  # in place of single statements, beside them, or alone
     poll_interval: Period = 15.0  # how often finished jobs are looked for
+    max_count: int = Field(default=100_000, ge=1)  # at how many waiting jobs a count stops
+    allow_seq_scan: bool = False  # send statements that read large tables from end to end, too
+
+    @property
+    def preset_model(self) -> Preset | None:
+        """The preset, loaded."""
+        return load_preset(self.preset) if self.preset else None
+
+    @property
+    def schema_name(self) -> str:
+        """What {schema} is in statements."""
+        if self.db_schema:
+            return self.db_schema
+        return self.preset_model.db_schema if self.preset_model else DEFAULT_SCHEMA
+
+    @property
+    def patterns(self) -> list[str]:
+        """The names with a * among the tables that the preset reads."""
+        variants = self.preset_model.resolved if self.preset_model else ()
+        return sorted({table for variant in variants for table in variant.reads if "*" in table})
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is anything that a follower counts."""
+        variants = self.preset_model.resolved if self.preset_model else (Variant(),)
+        own = self.sql or Statements()
+        return bool(self.outcomes) or any(own.over(variant.statements).mode for variant in variants)
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """The outcomes that are counted."""
-        return () if self.finished.mode == "none" else tuple(o for o in OUTCOMES if self.table.words(o))
+        """The outcomes that are counted in the table."""
+        table = self.table
+        return () if table is None or self.finished.mode == "none" else tuple(o for o in OUTCOMES if table.words(o))
+
+    @model_validator(mode="after")
+    def _one_base(self) -> PostgresOptions:
+        if self.preset and self.table:
+            raise ValueError("a source has either preset or table")
+        if not (self.preset or self.table or (self.sql and any(map(self.sql.of, Statements.model_fields)))):
+            raise ValueError(f"set preset (there are {', '.join(preset_names())}), or table, or sql")
+        if self.table is None:
+            for option in ("workers", "finished"):
+                if option in self.model_fields_set:
+                    raise ValueError(f"{option} is for a table; with a preset or alone write sql: {{{option}: …}}")
+        elif self.db_schema:
+            raise ValueError("schema is for a preset or sql: write table.name as schema.jobs")
+        elif self.sql and any(map(self.sql.of, FOLLOWED)):
+            raise ValueError("sql: of a table's finished jobs the columns and states of table tell all: leave it out")
+        self._sql_fits()
+        return self
+
+    def _sql_fits(self) -> None:
+        """The preset's statements and the user's own, together. Raises ValueError."""
+        if self.sql and self.preset_model:
+            for variant in self.preset_model.resolved:
+                self.sql.over(variant.statements).check_mode()
+        if self.sql and any(one.each for kind in Statements.model_fields for one in self.sql.of(kind).values()):
+            raise ValueError("sql: each is for presets")
 
     @model_validator(mode="after")
     def _finished_can_be_counted(self) -> PostgresOptions:
+        if self.table is None:
+            return self
         columns = self.table.columns
         if self.outcomes and not columns.finished_at:
             raise ValueError(
@@ -189,3 +249,12 @@ class PostgresOptions(Options):
         if self.workers and self.workers.table_name == self.table.table_name:
             raise ValueError("workers.name is the jobs table: leave workers out; busy workers come from columns.worker")
         return self
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, name: str | None) -> str | None:
+        if name is not None and name not in preset_names():
+            close = difflib.get_close_matches(name, preset_names(), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(preset_names())}"
+            raise ValueError(f"unknown preset {name!r}; {hint}")
+        return name

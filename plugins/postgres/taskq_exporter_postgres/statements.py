@@ -6,31 +6,26 @@ column and parameters all lose partial indexes (PostgreSQL 15, measured).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
 
 from psycopg import sql
 
 from taskq_exporter.api import Outcome, State
 from taskq_exporter_postgres.options import WAITING, Table
-from taskq_exporter_postgres.table import BoundTable, seconds_between
+from taskq_exporter_postgres.table import MAX_LABEL, BoundTable, seconds_between
 
 __all__ = [
-    "MAX_GROUPS",
     "MAX_ROWS",
     "active_jobs",
     "finished_jobs",
-    "finished_totals",
     "index_advice",
+    "spread_jobs",
     "waiting_jobs",
     "worker_rows",
 ]
 
 #: Groups that one statement may return: far above the caps, so that a column of ids as queue name is refused.
 MAX_ROWS = 20_000
-#: Groups of jobs that ended: each queue and task once for each pair of buckets.
-MAX_GROUPS = 50_000
-_LIMIT = sql.Literal(MAX_ROWS + 1)
 #: Since the oldest `since` of a group: one subtraction for a group, not one for a job.
 _AGE = seconds_between(sql.SQL("min(nullif(since, '-infinity'))"), sql.SQL("now()"))
 
@@ -39,40 +34,99 @@ def _union(selects: Iterable[sql.Composable]) -> sql.Composable:
     return sql.SQL(" UNION ALL ").join(selects)
 
 
-def waiting_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
-    """Rows (queue, priority, state, overdue, count, oldest age of those that are ready)."""
+def waiting_jobs(jobs: BoundTable, table: Table, *, limit: int, ordered: bool = False) -> sql.Composable:
+    """Rows of kind jobs: waiting ones with the oldest age of those that are ready; no more than `limit` of a word.
+
+    In the order of an index by queue and priority, groups need no hash table, which takes half the time; without such
+    an index the order would take far more.
+    """
+
+    def one(word: str) -> sql.Composable:
+        order = sql.SQL(" ORDER BY queue, priority") if ordered else sql.SQL("")
+        return sql.SQL("{}{} LIMIT {}").format(_waiting(jobs, table, word), order, sql.Literal(limit))
+
+    return _counted(table, one)
+
+
+def spread_jobs(jobs: BoundTable, table: Table, *, limit: int) -> sql.Composable:
+    """The same, of no more than `limit` jobs for each state word, shared among the queues.
+
+    The queues are found one after the other, each through an index that begins with the queue.
+    """
+    queue = jobs.column("queue")
+
+    def one(word: str) -> sql.Composable:
+        return sql.SQL(
+            "SELECT j.* FROM (WITH RECURSIVE names AS ("
+            "(SELECT {queue} AS name FROM {table} WHERE {is_word} AND {queue} IS NOT NULL ORDER BY 1 LIMIT 1)"
+            " UNION ALL SELECT (SELECT {queue} FROM {table} WHERE {is_word} AND {queue} > names.name"
+            " ORDER BY 1 LIMIT 1) FROM names WHERE names.name IS NOT NULL)"
+            " SELECT name, count(*) OVER () AS n FROM names WHERE name IS NOT NULL) AS taskq_names"
+            " CROSS JOIN LATERAL ({select} AND {queue} = taskq_names.name"
+            " LIMIT greatest({limit} / taskq_names.n, 1)) AS j"
+            " UNION ALL (SELECT * FROM ({select} AND {queue} IS NULL) AS j LIMIT {limit})"
+        ).format(
+            queue=queue,
+            table=jobs.name.identifier,
+            is_word=jobs.state_is(word),
+            select=_waiting(jobs, table, word),
+            limit=sql.Literal(limit),
+        )
+
+    return _counted(table, one)
+
+
+def _waiting(jobs: BoundTable, table: Table, word: str) -> sql.Composable:
+    """Waiting jobs of one state word; the condition on it comes last."""
     scheduled = jobs.time("scheduled_at", null_where=table.immediate_sentinel)
-    runnable = sql.SQL("greatest({}, {})").format(jobs.time("created_at"), scheduled)
-    tried = sql.SQL("coalesce({} > 0, false)").format(jobs.column("attempts")) if jobs.has("attempts") else None
+    return sql.SQL(
+        "SELECT {queue} AS queue, {priority} AS priority, {scheduled} AS scheduled, {tried} AS tried,"
+        " greatest({created}, {scheduled}) AS since FROM {table} WHERE {is_word}"
+    ).format(
+        queue=jobs.key("queue"),
+        priority=jobs.key("priority"),
+        scheduled=scheduled,
+        tried=sql.SQL("{} > 0").format(jobs.column("attempts")) if jobs.has("attempts") else sql.SQL("false"),
+        created=jobs.time("created_at"),
+        table=jobs.name.identifier,
+        is_word=jobs.state_is(word),
+    )
+
+
+def _counted(table: Table, rows: Callable[[str], sql.Composable]) -> sql.Composable:
+    """Labels and states are made of groups and not of jobs, which takes half the time.
+
+    The oldest of all is the oldest that is ready, where one is: what runs later counts from a time to come.
+    """
 
     def one(state: State, word: str) -> sql.Composable:
         # a job without a time is due, unless its state says that it waits
-        due = sql.SQL("coalesce({} <= now(), {})").format(scheduled, sql.Literal(state is State.READY))
-        later: sql.Composable = sql.Literal("retry" if state is State.RETRY else "scheduled")
-        if tried is not None:
-            later = sql.SQL("CASE WHEN {} THEN 'retry' ELSE {} END").format(tried, later)
+        later = sql.SQL("scheduled > now()" if state is State.READY else "(scheduled <= now()) IS NOT TRUE")
+        retry = later if state is State.RETRY else sql.SQL("tried AND {}").format(later)
         return sql.SQL(
-            "SELECT {queue} AS queue, {priority} AS priority, CASE WHEN {due} THEN 'ready' ELSE {later} END AS state,"
-            " {due} AND {moved} AS overdue, {since} AS since FROM {table} WHERE {is_word}"
-        ).format(
-            queue=jobs.label("queue", table.default_queue),
-            priority=jobs.label("priority"),
-            due=due,
-            later=later,
-            moved=sql.Literal(state is not State.READY),
-            since=runnable,
-            table=jobs.name.identifier,
-            is_word=jobs.state_is(word),
-        )
+            "SELECT queue, priority, {moved} AS moved, count(*) AS n, count(*) FILTER (WHERE {later}) AS later,"
+            " count(*) FILTER (WHERE {retry}) AS retry, min(nullif(since, '-infinity')) AS since"
+            " FROM ({rows}) AS j GROUP BY queue, priority"
+        ).format(moved=sql.Literal(state is not State.READY), later=later, retry=retry, rows=rows(word))
 
     return sql.SQL(
-        "SELECT queue, priority, state, overdue, count(*), {age} FROM ({jobs}) AS waiting"
-        " GROUP BY 1, 2, 3, 4 LIMIT {limit}"
-    ).format(age=_AGE, jobs=_union(one(s, word) for s in WAITING for word in table.words(s)), limit=_LIMIT)
+        "SELECT left(coalesce(queue::text, {default}), {length}) AS queue, state, NULL::text AS task,"
+        " NULL::text AS worker, left(priority::text, {length}) AS priority, told.n,"
+        " CASE WHEN state = 'ready' THEN {age} END AS oldest_seconds,"
+        " CASE WHEN moved AND state = 'ready' THEN told.n END AS overdue"
+        " FROM ({groups}) AS counted CROSS JOIN LATERAL"
+        " (VALUES ('ready', counted.n - later), ('scheduled', later - retry), ('retry', retry)) AS told (state, n)"
+        " WHERE told.n > 0"
+    ).format(
+        default=sql.Literal(table.default_queue),
+        length=sql.Literal(MAX_LABEL),
+        age=seconds_between(sql.SQL("since"), sql.SQL("now()")),
+        groups=_union(one(state, word) for state in WAITING for word in table.words(state)),
+    )
 
 
 def active_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
-    """Rows (state, queue, task, worker, count, longest run); task and worker only of running and reserved jobs."""
+    """Rows of kind jobs: held and blocked ones; task and worker only of running and reserved jobs."""
 
     def one(state: State, word: str) -> sql.Composable:
         held = state is not State.BLOCKED
@@ -92,21 +146,25 @@ def active_jobs(jobs: BoundTable, table: Table) -> sql.Composable:
 
     states = (State.RESERVED, State.RUNNING, State.BLOCKED)
     return sql.SQL(
-        "SELECT state, queue, task, worker, count(*), {age} FROM ({jobs}) AS active GROUP BY 1, 2, 3, 4 LIMIT {limit}"
-    ).format(age=_AGE, jobs=_union(one(s, word) for s in states for word in table.words(s)), limit=_LIMIT)
+        "SELECT queue, state, task, worker, NULL::text AS priority, count(*) AS n, {age} AS oldest_seconds,"
+        " NULL::bigint AS overdue FROM ({jobs}) AS active GROUP BY queue, state, task, worker"
+    ).format(age=_AGE, jobs=_union(one(s, word) for s in states for word in table.words(s)))
 
 
 def worker_rows(workers: BoundTable, *, stale_after: float, forget_after: float) -> sql.Composable:
-    """Rows (worker, heartbeat in Unix seconds, up, start in Unix seconds, slots), the freshest first.
+    """Rows of kind workers, the freshest first.
 
     A start before 1970 and negative slots are how "not known" was written: NULL.
     """
     heartbeat, started = workers.time("heartbeat"), workers.time("started_at")
     return sql.SQL(
-        "SELECT {id}, extract(epoch FROM {heartbeat})::float8, {heartbeat} > now() - make_interval(secs => {stale}),"
+        "SELECT {id} AS worker, {heartbeat} > now() - make_interval(secs => {stale}) AS up, NULL::text AS state,"
+        " extract(epoch FROM {heartbeat})::float8 AS last_heartbeat,"
         " CASE WHEN isfinite({started}) AND {started} >= to_timestamp(0)"
-        " THEN extract(epoch FROM {started})::float8 END, CASE WHEN {slots} >= 0 THEN {slots} END"
-        " FROM {table} WHERE {recent} AND isfinite({heartbeat}) ORDER BY 2 DESC LIMIT {limit}"
+        " THEN extract(epoch FROM {started})::float8 END AS started, CASE WHEN {slots} >= 0 THEN {slots} END AS slots,"
+        " NULL::bigint AS running, NULL::bigint AS reserved, NULL::text AS pool, NULL::text AS software,"
+        " NULL::text AS software_version, NULL::bigint AS n"
+        " FROM {table} WHERE {recent} AND isfinite({heartbeat}) ORDER BY last_heartbeat DESC"
     ).format(
         id=workers.label("id", ""),
         heartbeat=heartbeat,
@@ -119,23 +177,22 @@ def worker_rows(workers: BoundTable, *, stale_after: float, forget_after: float)
         recent=sql.SQL("{} > now() - make_interval(secs => {})").format(
             heartbeat, sql.Literal(max(stale_after, forget_after))
         ),
-        limit=_LIMIT,
     )
 
 
 def finished_jobs(
     jobs: BoundTable, table: Table, outcomes: Sequence[Outcome], *, since: float, where: sql.Composable | None = None
 ) -> sql.Composable:
-    """Rows (outcome, queue, task, run, wait, id, finished_at) of jobs over since; `id` NULL where not given."""
+    """Rows of kind finished: jobs over since; the key NULL where there is no id column."""
     finished, started = jobs.time("finished_at"), jobs.time("started_at")
     scheduled = jobs.time("scheduled_at", null_where=table.immediate_sentinel)
     runnable = sql.SQL("greatest({}, {})").format(jobs.time("created_at"), scheduled)
 
     def one(outcome: Outcome, word: str) -> sql.Composable:
         return sql.SQL(
-            "SELECT {outcome}::text AS outcome, {queue} AS queue, {task} AS task, {run} AS run, {wait} AS wait,"
-            " {id} AS id, CASE WHEN isfinite({finished}) THEN extract(epoch FROM {finished})::float8 END AS finished"
-            " FROM {table}"
+            "SELECT {outcome}::text AS outcome, {queue} AS queue, {task} AS task, {run} AS run_seconds,"
+            " {wait} AS wait_seconds, {id} AS key, CASE WHEN isfinite({finished})"
+            " THEN extract(epoch FROM {finished})::float8 END AS finished_at, NULL::bigint AS total FROM {table}"
             " WHERE {is_word} AND {recent}{where}"
         ).format(
             outcome=sql.Literal(outcome.value),
@@ -154,53 +211,25 @@ def finished_jobs(
     return _union(one(outcome, word) for outcome in outcomes for word in table.words(outcome))
 
 
-def finished_totals(
-    finished: sql.Composable,
-    *,
-    run_bounds: Sequence[float],
-    wait_bounds: Sequence[float],
-    labels: Sequence[Literal["queue", "task"]] = ("queue", "task"),
-) -> sql.Composable:
-    """Rows (outcome, queue, task, run bucket, wait bucket, count, sum of runs, sum of waits) of `finished_jobs`.
-
-    A bucket is an index into the bounds, their number for +Inf; NULL where the time is not known. Of queue and task,
-    those that are not in `labels` are `_other`. There is a row more than MAX_GROUPS where there are too many.
-    """
-    return sql.SQL(
-        "SELECT outcome, {queue}, {task}, {run}, {wait}, count(*), sum(run), sum(wait)"
-        " FROM ({finished}) AS finished GROUP BY 1, 2, 3, 4, 5 LIMIT {limit}"
-    ).format(
-        queue=sql.SQL("queue" if "queue" in labels else "'_other'::text"),
-        task=sql.SQL("task" if "task" in labels else "'_other'::text"),
-        limit=sql.Literal(MAX_GROUPS + 1),
-        run=_bucket("run", run_bounds),
-        wait=_bucket("wait", wait_bounds),
-        finished=finished,
-    )
-
-
-def _bucket(column: str, bounds: Sequence[float]) -> sql.Composable:
-    # width_bucket() counts the bounds at or below a value; ours holds the values at or below its bound: mirrored
-    mirrored = sql.SQL(", ").join(sql.Literal(-bound) for bound in reversed(bounds))
-    return sql.SQL("{} - width_bucket(-{}, ARRAY[{}]::float8[])").format(
-        sql.Literal(len(bounds)), sql.Identifier(column), mirrored
-    )
-
-
 def index_advice(table: Table, role: State | Outcome) -> str:
     """The index that makes counting a state, or finding what ended, independent of the table's size."""
     columns, name = table.columns, table.table_name
     lead = [sql.Identifier(columns.queue)] if columns.queue else []
+    beside: list[sql.Identifier] = []  # what is read besides, so that the index alone is read
     if isinstance(role, Outcome):
         keys, column = [sql.Identifier(columns.finished_at or "")], sql.Identifier(columns.finished_at or "")
         where: sql.Composable = sql.SQL("{} IS NOT NULL").format(column)
     else:
         time = columns.scheduled_at if role in WAITING else columns.started_at
+        if role in WAITING:
+            lead += [sql.Identifier(columns.priority)] if columns.priority else []
+            beside = [sql.Identifier(column) for column in (columns.created_at, columns.attempts) if column]
         keys = [*lead, *([sql.Identifier(time)] if time else [])] or [sql.Identifier(columns.state)]
         word = sql.Literal(table.words(role)[0])
         where = sql.SQL("{} = {}").format(sql.Identifier(columns.state), word)
+    include = sql.SQL(" INCLUDE ({})").format(sql.SQL(", ").join(beside)) if beside else sql.SQL("")
     return (
-        sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({}) WHERE {};")
-        .format(name.identifier, sql.SQL(", ").join(keys), where)
+        sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({}){} WHERE {};")
+        .format(name.identifier, sql.SQL(", ").join(keys), include, where)
         .as_string(None)
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from psycopg import sql
-from taskq_exporter_sql import Relation, TableName
+from taskq_exporter_sql import Relation, TableName, grant_select, hidden_rows
 
 from taskq_exporter.api import AdapterError, Reason
 
-__all__ = ["BoundTable", "grant_select", "seconds_between"]
+__all__ = ["MAX_LABEL", "BoundTable", "seconds_between"]
 
 #: Characters of a name: a column of documents must not fill the exporter's memory.
 MAX_LABEL = 256
@@ -20,12 +20,6 @@ _CLOCK_CHANGE = 3600.0  # seconds: naive times repeat an hour when summer ends
 #: Years 1 and 10000 in Unix seconds; numbers outside are infinitely early or late. Far outside, the server would fail.
 _FIRST, _LAST = -62_135_596_800, 253_402_300_800
 _PER_SECOND = {"s": 1, "ms": 1000}
-
-
-def grant_select(table: TableName, columns: list[str]) -> str:
-    """The GRANT that lets the exporter's role read these columns."""
-    listed = ", ".join(sql.Identifier(column).as_string(None) for column in columns)
-    return f"GRANT SELECT ({listed}) ON {table} TO taskq_exporter;"
 
 
 class BoundTable:
@@ -81,14 +75,9 @@ class BoundTable:
             raise AdapterError(Reason.SCHEMA, message)
 
     def need_all_rows(self) -> None:
-        """Raises AdapterError(permission) where row-level security may hide rows: what is counted would be too low."""
+        """Raises AdapterError(permission) where row-level security may hide rows."""
         if self._hides_rows:
-            raise AdapterError(
-                Reason.PERMISSION,
-                f"row-level security of {self.name} may hide rows: run: CREATE POLICY taskq_exporter ON {self.name}"
-                " FOR SELECT TO taskq_exporter USING (true); or, where restrictive policies stay in the way:"
-                " ALTER ROLE taskq_exporter BYPASSRLS;",
-            )
+            raise hidden_rows(self.name)
 
     def has(self, role: str) -> bool:
         """Whether a column has this role."""
@@ -114,6 +103,12 @@ class BoundTable:
         if role not in self.columns:
             return self.text(role, default)
         return sql.SQL("left({}, {})").format(self.text(role, default), sql.Literal(MAX_LABEL))
+
+    def key(self, role: str) -> sql.Composable:
+        """The column to group by, before it is made a label; NULL where it is not given."""
+        if role not in self.columns:
+            return sql.SQL("NULL::text")
+        return self.column(role) if self._types[role] in _NUMBERS else sql.SQL("{}::text").format(self.column(role))
 
     def time(self, role: str, *, null_where: str | int | None = None) -> sql.Composable:
         """The column as timestamptz, which may be infinite; NULL where it is not given, or equals `null_where`."""

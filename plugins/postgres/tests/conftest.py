@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -68,8 +69,10 @@ MakeSource = Callable[..., Source]
 def make_source(admin: psycopg.Connection[Any], postgres_dsn: str) -> MakeSource:
     """A source over described tables, whose user has exactly what `grants` prints."""
 
-    def make(table: Mapping[str, Any] = TABLE, *, timeout: float = 5.0, grant: bool = True, **options: Any) -> Source:
-        model = PostgresOptions.model_validate({"table": table, **options})
+    def make(
+        table: Mapping[str, Any] | None = TABLE, *, timeout: float = 5.0, grant: bool = True, **options: Any
+    ) -> Source:
+        model = PostgresOptions.model_validate({"table": table, **options} if table else options)
         dsn = make_conninfo(postgres_dsn, user="taskq_exporter", password=PASSWORD)
         source = Source(name="billing", adapter="postgres", url=lambda: dsn, options=model, timeout=timeout)
         if grant:
@@ -89,6 +92,7 @@ class FakeLedger:
         self.run_bounds: tuple[float, ...] = (0.1, 0.5, 1.0, 60.0)
         self.wait_bounds: tuple[float, ...] = (0.1, 1.0, 30.0)
         self.totals: dict[tuple[str, str, str], int] = {}
+        self.others: Counter[tuple[str, str, str, str]] = Counter()  # (counter, queue, task, priority)
         self.runs: dict[tuple[str, str, str], tuple[list[int], float]] = {}
         self.waits: dict[tuple[str, str], tuple[list[int], float]] = {}
         self.lag: float | None = None
@@ -117,6 +121,15 @@ class FakeLedger:
     def finished(self, queue: str, task: str, outcome: Outcome, worker: str = "", n: int = 1) -> None:
         key = (queue, task, outcome.value)
         self.totals[key] = self.totals.get(key, 0) + n
+
+    def retried(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        self.others["retried", queue, task, ""] += n
+
+    def started(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
+        self.others["started", queue, task, ""] += n
+
+    def enqueued(self, queue: str, task: str, priority: str = "", n: int = 1) -> None:
+        self.others["enqueued", queue, task, priority] += n
 
     def ran_many(
         self, queue: str, task: str, outcome: Outcome, counts: list[int], total: float, worker: str = ""

@@ -117,7 +117,10 @@ async def test_a_slow_count_names_the_index(jobs: Admin, make_source: Any) -> No
     jobs.execute("INSERT INTO stored (queue) VALUES ('a')")
     error = await failure(make_source(timeout=0.5, finished={"mode": "none"}))
     assert error.reason is Reason.TIMEOUT
-    index = """CREATE INDEX CONCURRENTLY ON "public"."jobs" ("queue", "run_at") WHERE "state" = 'queued';"""
+    index = (
+        'CREATE INDEX CONCURRENTLY ON "public"."jobs" ("queue", "priority", "run_at")'
+        """ INCLUDE ("created_at", "attempts") WHERE "state" = 'queued';"""
+    )
     assert index in str(error)
     jobs.execute(index.replace('"public"."jobs"', '"public"."stored"'))  # it is valid SQL
 

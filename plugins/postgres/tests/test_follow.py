@@ -15,10 +15,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from taskq_exporter_postgres import follow as follow_module
-from taskq_exporter_postgres import statements
+from taskq_exporter_postgres import windows
 from taskq_exporter_postgres.adapter import connect, follow
 from taskq_exporter_postgres.follow import step
+from taskq_exporter_sql import totals
 
 from taskq_exporter.api import AdapterError, Reason, Source
 
@@ -141,11 +141,16 @@ async def test_exact_under_concurrent_writers_across_restarts(
                 looks += 1
                 await asyncio.sleep(0.1)
         totals = add(totals, ledger.totals)
-    ledger = make_ledger(ledger.cursor)
-    async with connect(source) as client:
-        await step(source, client, ledger)
-    totals = add(totals, ledger.totals)
     truth = jobs.execute("SELECT kind, count(*) FROM jobs GROUP BY 1").fetchall()
+    ledger = make_ledger(ledger.cursor)
+    missing = sum(n for _, n in truth) - sum(totals.values())
+    async with connect(source) as client:
+        for _ in range(100):  # others on the server, as an autoanalyze, may hold the last look back
+            await step(source, client, ledger)
+            if sum(ledger.totals.values()) >= missing:
+                break
+            await asyncio.sleep(0.1)
+    totals = add(totals, ledger.totals)
     assert {kind: n for (_, kind, _), n in totals.items()} == dict(truth)
     assert len(truth) == 4
     assert looks > 40
@@ -200,7 +205,7 @@ async def test_ten_thousand_jobs_and_four_workers(
     assert sum(ledger.totals.values()) == 10_000
     assert sum(sum(counts) for counts, _ in ledger.runs.values()) == 10_000
     assert sum(sum(counts) for counts, _ in ledger.waits.values()) == 10_000
-    assert ledger.counted == {"finished"}
+    assert ledger.counted == {"succeeded", "failed"}
     assert ledger.followed > 10
 
 
@@ -353,7 +358,7 @@ async def test_too_many_names_are_counted_as_other(
     tasks: int,
     named: int,
 ) -> None:
-    for module in (follow_module, statements):
+    for module in (windows, totals):
         monkeypatch.setattr(module, "MAX_GROUPS", 10)
     source, ledger = make_source(), make_ledger()
     async with connect(source) as client:
@@ -388,7 +393,7 @@ async def test_mode_ids_with_more_jobs_than_it_remembers(
     jobs: Admin, make_source: Any, make_ledger: Any, monkeypatch: pytest.MonkeyPatch, history: int
 ) -> None:
     """A backlog, all of it ended at one moment: counted once, with a gap, and counting goes on."""
-    monkeypatch.setattr(follow_module, "MAX_IDS", 20)
+    monkeypatch.setattr(windows, "MAX_IDS", 20)
     jobs.execute("CREATE VIEW v AS SELECT * FROM jobs")
     many = DONE.replace("VALUES (", "SELECT ").removesuffix(")") + " FROM generate_series(1, %s)"
     jobs.execute(many, [history])

@@ -23,7 +23,25 @@ STATES = {"ready": ["queued"]}
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "table\n  Field required"),
+        ({}, "set preset (there are "),
+        ({"preset": "procrastinat"}, "did you mean 'procrastinate'?"),
+        ({"preset": "procrastinate", "table": {"name": "j", "columns": columns(), "states": STATES}}, "either preset"),
+        (
+            {"preset": "procrastinate", "workers": {"name": "w", "columns": {"id": "i", "heartbeat": "h"}}},
+            "for a table",
+        ),
+        ({"table": {"name": "j", "columns": columns(), "states": STATES}, "schema": "a"}, "as schema.jobs"),
+        ({"sql": {}}, "set preset"),
+        ({"sql": {"jobs": "SELECT 1"}}, "name the statement by what it tells"),
+        ({"sql": {"jobs": {"waiting": "SELECT 1"}}}, "'waiting' is none of ready,"),
+        ({"sql": {"jobs": {"ready": "SELECT 1;"}}}, "without a semicolon"),
+        ({"sql": {"jobs": {"ready": "SELECT {shcema}"}}}, "unknown placeholder {shcema}"),
+        ({"sql": {"finished": {"failed": "SELECT 1"}}}, "it needs {window:ALIAS}"),
+        ({"sql": {"job": {"ready": "SELECT 1"}}}, "Extra inputs"),
+        (
+            {"preset": "procrastinate", "sql": {"enqueued": {"all": {"sql": "SELECT 1", "mode": "totals"}}}},
+            "one cursor has one mode",
+        ),
         ({"table": {"name": "a.b.c", "columns": columns(), "states": STATES}}, "no table name"),
         ({"table": {"name": "jobs", "columns": {}, "states": STATES}}, "state\n  Field required"),
         (

@@ -1,0 +1,112 @@
+"""Statements as they fit the tables that are there: their columns known, their plans looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from psycopg import sql
+from taskq_exporter_sql import Transaction, full_reads, needs_sort
+
+from taskq_exporter.api import AdapterError, Outcome, Problem, Reason, State
+from taskq_exporter_postgres.placeholders import Blanks
+from taskq_exporter_postgres.preset import Statements
+
+__all__ = ["Binding", "BoundStatement", "advised", "guarded"]
+
+#: Failures of one statement that do not concern the others.
+OF_ONE = frozenset({Reason.SCHEMA, Reason.PERMISSION, Reason.COST, Reason.UNSUPPORTED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundStatement:
+    """One statement, ready to be sent."""
+
+    kind: str
+    name: str
+    query: Callable[[Blanks], sql.Composable]  # gives columns.COLUMNS[kind], in their order
+    columns: frozenset[str]  # those of them that may hold something
+    states: tuple[State, ...] = ()  # kind jobs: which it tells
+    outcomes: tuple[Outcome, ...] = ()  # kind finished: which it tells
+    partial: bool = False  # kind finished: it does not see all of them
+    limited: bool = False  # it stops at {limit} rows
+    spread: Callable[[Blanks], sql.Composable] | None = None  # the same for when it does, some rows of each queue
+    ordered: Callable[[Blanks], sql.Composable] | None = None  # the same, cheaper where an index has its order
+    above: frozenset[str] = frozenset()  # TABLE.COLUMN of the ids that bound it
+    index: str = ""  # the CREATE INDEX that makes it cheap
+    optional: bool = False
+    generated: bool = False  # from a described table
+    each: bool = False  # asked of a table for each queue
+
+    @property
+    def doing(self) -> str:
+        """For error messages."""
+        return f"statement {self.kind}.{self.name}"
+
+
+@dataclass(kw_only=True)
+class Binding:
+    """What a source asks of its database."""
+
+    schema: str
+    statements: Sequence[BoundStatement]
+    problems: list[Problem] = field(default_factory=list)  # of statements that are left out
+    lacking: dict[str, Reason] = field(default_factory=dict)  # the same by KIND.NAME
+    default_queue: str = ""  # of rows without a queue
+    each: frozenset[str] = frozenset()  # the tables that were found for patterns
+    unreadable: frozenset[str] = frozenset()  # what patterns stand for whose tables may not be read
+    mode: str | None = None  # how the follower counts
+    followed: Statements = field(default_factory=Statements)  # what the follower counts, where it is given as text
+    guarded: bool = False  # whether the plans were looked at
+    in_order: frozenset[str] = frozenset()  # statements whose `ordered` needs no sort
+    bound_at: float = 0.0  # the loop's time
+    dropped: Sequence[BoundStatement] = ()  # what is left out
+
+    def of(self, kind: str) -> list[BoundStatement]:
+        """The statements of a kind."""
+        return [one for one in self.statements if one.kind == kind]
+
+    def leave_out(self, one: BoundStatement, error: AdapterError) -> None:
+        """Go on without a statement."""
+        part = f"{one.kind}.{one.name}"
+        self.problems.append(Problem(reason=error.reason, part=part, message=str(error)))
+        self.lacking[part] = error.reason
+        self.statements = [other for other in self.statements if other is not one]
+        self.dropped = [*self.dropped, one]
+
+
+async def guarded(
+    transaction: Transaction, binding: Binding, blanks: Blanks, kinds: Iterable[str], *, allow_seq_scan: bool
+) -> None:
+    """Leave out the statements whose plan reads a large table from end to end, unless that was looked at before.
+
+    Raises AdapterError of the server.
+    """
+    if binding.guarded or allow_seq_scan:
+        return
+    binding.guarded = True
+    for one in [one for one in binding.statements if one.kind in kinds]:
+        try:
+            async with transaction.savepoint():
+                reads = await full_reads(transaction, one.query(blanks), doing=one.doing)
+                if one.ordered and not await needs_sort(transaction, one.ordered(blanks), doing=one.doing):
+                    binding.in_order |= {one.name}
+        except AdapterError as error:
+            if error.reason not in OF_ONE:
+                raise
+            binding.leave_out(one, advised(one, error))
+            continue
+        if reads:
+            binding.leave_out(one, AdapterError(Reason.COST, _too_costly(one, ", ".join(map(str, reads)))))
+
+
+def _too_costly(one: BoundStatement, tables: str) -> str:
+    index = f"create the index: {one.index}" if one.index else "create an index that serves it"
+    return f"{one.doing} would read all of {tables}: {index} (or set allow_seq_scan: true)"
+
+
+def advised(one: BoundStatement, error: AdapterError) -> AdapterError:
+    """The error, with the index that is missing where a statement took too long."""
+    if error.reason is Reason.TIMEOUT and one.index:
+        return AdapterError(error.reason, f"{error}; create the index: {one.index}")
+    return error
