@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench`. Each bar compares two things in one run."""

@@ -1,0 +1,1 @@
+"""The Celery adapter: its follower and its scrapes, side by side with others."""

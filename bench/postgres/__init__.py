@@ -1,0 +1,1 @@
+"""What reading a queue in PostgreSQL costs the server, however much history it keeps."""
