@@ -25,11 +25,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from taskq_exporter import cli
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Finding, QueueStats, Reason, Snapshot, Source, State, hookimpl
+from taskq_exporter.commands import grants as grants_command
 from taskq_exporter.config import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
-from taskq_exporter.server import make_app, scrape_deadline
 from taskq_exporter.settings import SourceConfig
+from taskq_exporter.web.app import make_app
+from taskq_exporter.web.metrics import scrape_deadline
 
 COMMAND = [sys.executable, "-m", "taskq_exporter"]
 
@@ -333,7 +335,7 @@ def test_grants_that_fail_stop_only_their_source(
         return "GRANT"
 
     plugin = SimpleNamespace(collect=hookimpl(good), grants=grants)
-    monkeypatch.setattr(cli, "Adapters", lambda: Adapters({"celery": plugin}))
+    monkeypatch.setattr(grants_command, "Adapters", lambda: Adapters({"celery": plugin}))
     monkeypatch.setattr(cli, "configure", lambda *_: None)
     path = config(tmp_path)
     path.write_text(path.read_text().replace("}]", "}, {name: web, adapter: celery, url: 'x://h'}]"))
@@ -352,7 +354,8 @@ def test_the_core_starts_without_any_broker_client() -> None:
 
 def test_a_task_that_does_not_end_does_not_hold_up_the_exit() -> None:
     code = """
-import asyncio, taskq_exporter.cli as cli
+import asyncio
+from taskq_exporter.commands import common
 async def stubborn():
     while True:
         try: await asyncio.sleep(60)
@@ -360,8 +363,8 @@ async def stubborn():
 async def main():
     asyncio.create_task(stubborn())
     await asyncio.sleep(0.01)
-cli.LAST_TASKS = 0.1
-cli._run(main())
+common.LAST_TASKS = 0.1
+common.run_loop(main())
 """
     begun = time.monotonic()
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
