@@ -13,8 +13,8 @@ from typing import Any
 from taskq_exporter import __version__
 from taskq_exporter.commands import adapters, grants, once, serve
 from taskq_exporter.commands.common import UsageError
-from taskq_exporter.config import ConfigError
 from taskq_exporter.log import configure, redact
+from taskq_exporter.sources import ConfigError
 
 __all__ = ["main"]
 

@@ -13,10 +13,10 @@ import structlog
 from taskq_exporter.api import Reason
 from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import CheckpointError, StateDir
-from taskq_exporter.config import ConfiguredSource
 from taskq_exporter.report import SourceReport, Violation
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.selfmetrics import SelfMetrics
+from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.threads import in_thread, retrieve
 
 __all__ = ["Exporter"]

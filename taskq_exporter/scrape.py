@@ -17,7 +17,6 @@ from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import AdapterError, Finding, Reason, Snapshot
 from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint
-from taskq_exporter.config import ConfiguredSource, make_source
 from taskq_exporter.connection import Connection
 from taskq_exporter.failures import Failures, cancelled_by_us
 from taskq_exporter.follow import FollowerRunner
@@ -26,6 +25,7 @@ from taskq_exporter.names import Names
 from taskq_exporter.report import Objective, SourceReport
 from taskq_exporter.scrapers import Scrapers
 from taskq_exporter.snapshots import merge, with_known_queues
+from taskq_exporter.sources import ConfiguredSource, make_source
 from taskq_exporter.threads import retrieve
 
 __all__ = ["SourceRunner"]

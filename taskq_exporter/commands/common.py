@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import structlog
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.config import Config, ConfiguredSource, load_config
+from taskq_exporter.config import load_config
 from taskq_exporter.environment import NOTHING_CONFIGURED, VARIABLES, detect
 from taskq_exporter.log import keep_secret
+from taskq_exporter.sources import Config, ConfiguredSource
 
 __all__ = ["UsageError", "configured_sources", "file_config", "run_loop"]
 

@@ -13,9 +13,10 @@ import structlog
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.checkpoint import StateDir
 from taskq_exporter.commands.common import UsageError, file_config, run_loop
-from taskq_exporter.config import Config, load_config
+from taskq_exporter.config import load_config
 from taskq_exporter.environment import detect
 from taskq_exporter.exporter import Exporter
+from taskq_exporter.sources import Config
 from taskq_exporter.web.app import Server
 
 __all__ = ["DEFAULT_ADDRESS", "add_arguments", "run"]

@@ -26,10 +26,10 @@ from taskq_exporter import cli
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Finding, QueueStats, Reason, Snapshot, Source, State, hookimpl
 from taskq_exporter.commands import grants as grants_command
-from taskq_exporter.config import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
 from taskq_exporter.settings import SourceConfig
+from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.metrics import scrape_deadline
 

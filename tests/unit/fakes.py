@@ -7,8 +7,8 @@ from typing import Any
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import hookimpl
-from taskq_exporter.config import ConfiguredSource
 from taskq_exporter.settings import SourceConfig
+from taskq_exporter.sources import ConfiguredSource
 
 
 def adapters(**plugins: dict[str, Any]) -> Adapters:

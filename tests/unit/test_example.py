@@ -10,8 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.config import Config, load_config
+from taskq_exporter.config import load_config
 from taskq_exporter.settings import Core, SourceConfig, StateConfig
+from taskq_exporter.sources import Config
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
