@@ -9,16 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import Options
-from taskq_exporter.explain import Location, close_to, model_at, plain, suggest
+from taskq_exporter.explain import Location, close_to
 from taskq_exporter.log import keep_secret
+from taskq_exporter.mistakes import Mistakes
 from taskq_exporter.schema import FAMILIES
 from taskq_exporter.settings import Core, SourceConfig, StateConfig
-from taskq_exporter.sources import Config, ConfigError, ConfiguredSource, keep_secrets
-from taskq_exporter.yamlpos import Document, Position
+from taskq_exporter.sources import Config, ConfiguredSource, keep_secrets
+from taskq_exporter.yamlpos import Document
 
 __all__ = ["Reader"]
 
@@ -29,25 +28,25 @@ class Reader:
     def __init__(self, path: Path, document: Document, adapters: Adapters, env: Mapping[str, str]) -> None:
         self._path = path
         self._document = document
+        self._mistakes = Mistakes(path, document)
         self._adapters = adapters
         self._env = env
-        self._problems: list[tuple[Position, str]] = []
 
     def read(self) -> Config:
         """The whole configuration. Raises ConfigError with every mistake."""
         data = self._substitute(self._document.data, ())
         if not isinstance(data, dict):
-            self._problem((), "the file must be a mapping with the key sources; see config.example.yaml")
-            self._fail()
-        self._unknown_keys(data, (), ("defaults", "state", "sources"))
+            self._mistakes.add((), "the file must be a mapping with the key sources; see config.example.yaml")
+            self._mistakes.fail()
+        self._mistakes.unknown_keys(data, (), ("defaults", "state", "sources"))
         defaults = self._mapping(data, "defaults")
-        if self._validate(Core, defaults, ("defaults",)) is None:
+        if self._mistakes.validate(Core, defaults, ("defaults",)) is None:
             defaults = {}  # said once, not again for each source
         self._known_families(defaults, ("defaults",), self._adapters.names)
-        state = self._validate(StateConfig, self._mapping(data, "state"), ("state",))
+        state = self._mistakes.validate(StateConfig, self._mapping(data, "state"), ("state",))
         entries = data.get("sources")
         if not isinstance(entries, list) or not entries:
-            self._problem(("sources",), "sources must be a list of at least one source with name, adapter and url")
+            self._mistakes.add(("sources",), "sources must be a list of at least one source with name, adapter and url")
             entries = []
         sources: list[ConfiguredSource] = []
         names: dict[str, Location] = {}
@@ -55,17 +54,17 @@ class Reader:
             for source in self._source(entry, ("sources", i), defaults):
                 if (first := names.setdefault(source.config.name, ("sources", i))) != ("sources", i):
                     line = self._document.position((*first, "name")).line
-                    self._problem(
+                    self._mistakes.add(
                         ("sources", i, "name"),
                         f"source name {source.config.name!r} is used twice; it is first in line {line}",
                     )
                 sources.append(source)
-        self._fail()
-        return Config(tuple(sources), state.dir if isinstance(state, StateConfig) else None)
+        self._mistakes.fail()
+        return Config(tuple(sources), state.dir if state else None)
 
     def _source(self, entry: Any, at: Location, defaults: Mapping[str, Any]) -> list[ConfiguredSource]:
         if not isinstance(entry, dict):
-            self._problem(at, "a source must be a mapping with name, adapter and url")
+            self._mistakes.add(at, "a source must be a mapping with name, adapter and url")
             return []
         if isinstance(url := entry.get("url"), str):
             keep_secret(url)
@@ -73,7 +72,7 @@ class Reader:
         own = {key: value for key, value in entry.items() if key not in SourceConfig.model_fields}
         core = {key: value for key, value in entry.items() if key in SourceConfig.model_fields}
         core = {**(adapter.options.core_defaults if adapter else {}), **defaults, **core}
-        config = self._validate(SourceConfig, core, at)
+        config = self._mistakes.validate(SourceConfig, core, at)
         if adapter is not None and isinstance(url := core.get("url"), str):
             self._scheme(adapter, url, (*at, "url"))
         if adapter is None:
@@ -82,12 +81,13 @@ class Reader:
         key = "url" if "url" in entry else "url_file"
         position = self._document.position((*at, key))
         where = f"{self._path}:{position.line}:{position.column}"
+        also = (*SourceConfig.model_fields, *adapter.options.expands)
         expanded = []
         for suffix, options in self._expand(adapter.options, own, at):
-            checked = self._validate(adapter.options, options, at)
-            if isinstance(checked, Options):
+            checked = self._mistakes.validate(adapter.options, options, at, also)
+            if checked is not None:
                 keep_secrets(checked)
-            if isinstance(config, SourceConfig) and isinstance(checked, Options):
+            if config is not None and checked is not None:
                 named = config.model_copy(update={"name": f"{config.name}{suffix}"})
                 expanded.append(ConfiguredSource(named, adapter, checked, where))
         return expanded
@@ -96,19 +96,19 @@ class Reader:
         scheme, separator, _ = url.partition("://")
         if separator and adapter.options.schemes and scheme.split("+")[0] not in adapter.options.schemes:
             takes = ", ".join(f"{known}://" for known in adapter.options.schemes)
-            self._problem(where, f"url: {adapter.name} takes {takes}")
+            self._mistakes.add(where, f"url: {adapter.name} takes {takes}")
 
     def _adapter(self, entry: dict[str, Any], at: Location) -> Adapter | None:
         """The source's adapter; None where it names none that loads: its own options cannot be checked then."""
         name = entry.get("adapter")
         if name is None:
             for key in difflib.get_close_matches("adapter", [str(key) for key in entry], n=1):
-                self._problem((*at, key), f"unknown key {key!r}; did you mean 'adapter'?", key=True)
+                self._mistakes.add((*at, key), f"unknown key {key!r}; did you mean 'adapter'?", key=True)
             return None  # the missing key is reported with the other ones
         try:
             return self._adapters.get(str(name))
         except LoadError as error:
-            self._problem((*at, "adapter"), str(error))
+            self._mistakes.add((*at, "adapter"), str(error))
             return None
 
     def _expand(self, model: type[Options], own: dict[str, Any], at: Location) -> list[tuple[str, dict[str, Any]]]:
@@ -116,7 +116,7 @@ class Reader:
             if plural in own:
                 values = own[plural]
                 if not isinstance(values, list) or not values or len(set(map(str, values))) != len(values):
-                    self._problem((*at, plural), f"{plural} must be a list of different values")
+                    self._mistakes.add((*at, plural), f"{plural} must be a list of different values")
                     return []
                 rest = {key: value for key, value in own.items() if key != plural}
                 return [(f"/{value}", {**rest, singular: value}) for value in values]
@@ -126,42 +126,17 @@ class Reader:
         value = data.get(key)
         if value is None or isinstance(value, dict):
             return value or {}
-        self._problem((key,), f"{key} must be a mapping")
+        self._mistakes.add((key,), f"{key} must be a mapping")
         return {}
-
-    def _validate(self, model: type[BaseModel], data: Mapping[str, Any], at: Location) -> BaseModel | None:
-        try:
-            return model.model_validate(data)
-        except ValidationError as error:
-            for e in error.errors(include_url=False, include_context=True, include_input=False):
-                self._explain(model, e["type"], e["msg"], (*at, *e["loc"]), at)
-            return None
-
-    def _explain(self, model: type[BaseModel], kind: str, message: str, where: Location, at: Location) -> None:
-        if kind == "extra_forbidden":
-            inside = model_at(model, where[len(at) : -1])
-            known = [f.alias or n for n, f in inside.model_fields.items()] if inside else []
-            if inside is model and issubclass(model, Options):
-                known += [*SourceConfig.model_fields, *model.expands]
-            self._problem(where, f"unknown key {str(where[-1])!r}{suggest(str(where[-1]), known)}", key=True)
-        elif kind == "missing":
-            self._problem(where[:-1], f"missing key {str(where[-1])!r}")
-        else:
-            message = plain(kind, message)
-            name = ".".join(str(part) for part in where[len(at) :])
-            self._problem(where, f"{name}: {message}" if name else message)
-
-    def _unknown_keys(self, data: Mapping[str, Any], at: Location, known: tuple[str, ...]) -> None:
-        for key in data:
-            if key not in known:
-                self._problem((*at, key), f"unknown key {key!r}{suggest(str(key), known)}", key=True)
 
     def _known_families(self, data: Mapping[str, Any], at: Location, adapters: list[str]) -> None:
         names = data.get("disable")
         own = tuple(f"taskq_{adapter}_" for adapter in adapters)
         for i, name in enumerate(names if isinstance(names, list) else ()):
             if isinstance(name, str) and name not in FAMILIES and not name.startswith(own):
-                self._problem((*at, "disable", i), f"disable.{i}: unknown family {name!r}{close_to(name, FAMILIES)}")
+                self._mistakes.add(
+                    (*at, "disable", i), f"disable.{i}: unknown family {name!r}{close_to(name, FAMILIES)}"
+                )
 
     def _substitute(self, value: Any, at: Location) -> Any:
         if isinstance(value, dict):
@@ -179,15 +154,8 @@ class Reader:
         if not value and match[2] is not None:
             value = match[2]
         if value is None:
-            self._problem(at, f"environment variable {match[1]} is not set; set it, or write ${{{match[1]}:-default}}")
+            self._mistakes.add(
+                at, f"environment variable {match[1]} is not set; set it, or write ${{{match[1]}:-default}}"
+            )
             return match[0]
         return value
-
-    def _problem(self, where: Location, message: str, *, key: bool = False) -> None:
-        place = tuple(part if isinstance(part, int) else str(part) for part in where)
-        self._problems.append((self._document.position(place, key=key), message))
-
-    def _fail(self) -> None:
-        if self._problems:
-            lines = sorted(set(self._problems))
-            raise ConfigError("\n".join(f"{self._path}:{p.line}:{p.column}: {message}" for p, message in lines))

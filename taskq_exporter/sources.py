@@ -14,13 +14,10 @@ from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import AdapterError, NameFilter, Options, Reason, Source
 from taskq_exporter.credentials import without_credentials
 from taskq_exporter.log import keep_secret
+from taskq_exporter.mistakes import ConfigError
 from taskq_exporter.settings import SourceConfig
 
 __all__ = ["Config", "ConfigError", "ConfiguredSource", "keep_secrets", "make_source"]
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; `str()` is a line for each mistake, FILE:LINE:COLUMN: what to do."""
 
 
 @dataclass(frozen=True, slots=True)
