@@ -83,7 +83,7 @@ dist: install
 # Versions with hashes and without index addresses; needs the registry. UPGRADE=1 takes the newest of each.
 lock: install
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml $(PLUGINS) --extra testing --group dev $(if $(UPGRADE),--upgrade) \
+		pyproject.toml $(PLUGINS) --extra testing --extra otel --group dev $(if $(UPGRADE),--upgrade) \
 		--no-emit-package taskq-exporter $(foreach p,$(PLUGINS),--no-emit-package taskq-exporter-$(subst _,-,$(notdir $(patsubst %/,%,$(dir $(p)))))) \
 		-o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
