@@ -1,81 +1,41 @@
-"""Writes docs/metrics.md from the schema; a test fails while the page lags behind."""
+"""Writes the generated pages of docs/; with --check it only says which lag behind, and a test fails."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from taskq_exporter.api import DropReason, Outcome, Reason, State, WorkerState
-from taskq_exporter.schema import (
-    CAPPED_LABELS,
-    FAMILIES,
-    LABEL_SETS_CAP,
-    RUN_BOUNDS,
-    SCHEMA_VERSION,
-    WAIT_BOUNDS,
-    WITH_WORKER,
-)
+from adapter_pages import adapter_page
+from configuration_page import configuration_page
+from metrics_page import metrics_page
 
-OVERFLOW = {"sum": "adds up", "max": "the maximum", "drop": "left out"}
-WORDS = {
-    "state of a task": State,
-    "state of a worker": WorkerState,
-    "outcome": Outcome,
-    "reason of an error": Reason,
-    "reason of a dropped event": DropReason,
-}
+from taskq_exporter.adapters import Adapters
+
+DOCS = Path(__file__).parent
 
 
-def _bounds(bounds: tuple[float, ...]) -> str:
-    return ", ".join(f"{bound:g}" for bound in bounds)
+def pages() -> dict[Path, str]:
+    """The text of each page."""
+    adapters = Adapters()
+    return {
+        DOCS / "metrics.md": metrics_page(),
+        DOCS / "configuration.md": configuration_page(),
+        **{DOCS / "adapters" / f"{name}.md": adapter_page(adapters.get(name)) for name in adapters.names},
+    }
 
 
-def page() -> str:
-    """The whole page as markdown."""
-    lines = [
-        "<!-- Generated from taskq_exporter/schema.py by `make docs`; do not edit. -->",
-        f"# Metrics, schema version {SCHEMA_VERSION}",
-        "",
-        "Every family below has the label `source`. All series of a family have all its labels; a label that is not",
-        "known is empty, which Prometheus drops. Absent means not known; 0 means 0. `taskq_source_capability` says",
-        "what a source can tell, and why not. Which adapter fills what is in the adapters' own READMEs.",
-        "",
-        "| family | type | labels | meaning | over a cap |",
-        "|---|---|---|---|---|",
-    ]
-    for family in FAMILIES.values():
-        labels = [f"`{label}`" for label in family.labels]
-        if family.name in WITH_WORKER:
-            labels.append("(`worker`)")
-        capped = OVERFLOW[family.overflow] if any(label in CAPPED_LABELS for label in family.labels) else ""
-        lines.append(f"| `{family.name}` | {family.kind} | {', '.join(labels)} | {family.help} | {capped} |")
-    lines += [
-        "",
-        "`worker` in parentheses: only for sources whose `task_labels` name it.",
-        "",
-        "## Closed words",
-        "",
-        *(f"- {what}: {', '.join(f'`{word}`' for word in words)}" for what, words in WORDS.items()),
-        "",
-        "## Bounds and caps",
-        "",
-        f"- Run histogram (seconds): {_bounds(RUN_BOUNDS)}; `buckets: {{run: […]}}` sets others.",
-        f"- Wait histogram (seconds): {_bounds(WAIT_BOUNDS)}; `buckets: {{wait: […]}}` too.",
-        f"- Values of a label in one source: {', '.join(f'{label} {cap:,}' for label, cap in CAPPED_LABELS.items())};"
-        f" {LABEL_SETS_CAP:,} label sets of each counter or histogram. `limits:` sets others.",
-        "- What is over a cap stands under `_other` where it adds up or has a maximum; each time something is,"
-        " `taskq_source_label_overflow_total` counts. Totals that the backend keeps are left out instead: their sum"
-        " would go back when one of them goes.",
-        "",
-        "## The exporter's own",
-        "",
-        "`taskq_exporter_build_info` (version, schema), `taskq_exporter_adapter_info` (adapter, distribution,",
-        "version), `taskq_exporter_config_last_reload_successful`,",
-        "`taskq_exporter_config_last_reload_success_timestamp_seconds`,",
-        "`taskq_exporter_checkpoint_last_write_successful` (with `state.dir`), `process_*`, `python_gc_*`.",
-        "",
-    ]
-    return "\n".join(lines)
+def main() -> int:
+    """Write the pages, or check them; returns 1 where one lags behind."""
+    check = "--check" in sys.argv[1:]
+    stale = {page: text for page, text in pages().items() if not page.exists() or page.read_text("utf-8") != text}
+    for page, text in stale.items():
+        if check:
+            print(f"{page.relative_to(DOCS.parent)} lags behind: run `make docs`")
+        else:
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(text, "utf-8")
+    return 1 if stale and check else 0
 
 
 if __name__ == "__main__":
-    (Path(__file__).parent / "metrics.md").write_text(page(), "utf-8")
+    sys.exit(main())
