@@ -17,7 +17,9 @@ class SchedulerOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: The label `scheduler`; beat and redbeat are known by more than their tasks.
     name: Annotated[str, Field(min_length=1, max_length=64)]
+    #: Silent for longer: it is down. Not set: told by the due times of its entries, where they can be read.
     max_silence: Period | None = None
     #: Globs of the tasks that it sends, which are its signs of life.
     tasks: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -51,12 +53,17 @@ class CeleryOptions(SentinelOptions):
     management_url: Annotated[str, Field(pattern="^https?://[^/]")] | None = Field(default=None, repr=False)
     #: What the application's broker_transport_options say, for brokers other than Redis and RabbitMQ.
     transport_options: dict[str, Any] = Field(default={}, repr=False)
-    # of broker_transport_options
+    #: Of broker_transport_options.
     global_keyprefix: str = ""
+    #: Of broker_transport_options.
     priority_steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20)] = (0, 3, 6, 9)
+    #: Of broker_transport_options.
     sep: Annotated[str, Field(min_length=1)] = "\x06\x16"
+    #: Of broker_transport_options.
     fanout_prefix: bool | str = True
+    #: Whether workers run kombu before 5.4 behind Sentinels.
     sentinel_fanout_compat: bool = False
+    #: Of broker_transport_options: an unacknowledged message is given out again after it.
     visibility_timeout: Period = 3600.0
     #: Whether the oldest message of each queue is looked at, for its age.
     peek: bool = True
@@ -66,8 +73,9 @@ class CeleryOptions(SentinelOptions):
     event_exchange: Annotated[str, Field(min_length=1)] = "celeryev"
     #: The application's control_exchange.
     control_exchange: Annotated[str, Field(min_length=1)] = "celery"
-    #: Whether workers are asked for slots, pool, prefetch limit and queues, and how often.
+    #: Whether workers are asked for slots, pool, prefetch limit and queues, by remote control.
     inspect: bool = True
+    #: How often; one that has just started is asked within seconds.
     inspect_interval: Period = 30.0
     #: A worker that is silent for longer is down. A worker with the solo pool is silent while it runs a task.
     heartbeat_timeout: Period = 60.0
@@ -77,4 +85,5 @@ class CeleryOptions(SentinelOptions):
     schedulers: Annotated[tuple[SchedulerOptions, ...], Field(max_length=20), AfterValidator(_distinct)] = ()
     #: Whether redbeat's keys are read: auto where there are some, true also where there are none.
     redbeat: Literal["auto", True, False] = "auto"
+    #: As in the application's settings.
     redbeat_key_prefix: Annotated[str, Field(min_length=1)] = "redbeat:"

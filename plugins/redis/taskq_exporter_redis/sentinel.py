@@ -50,6 +50,7 @@ class SentinelOptions(Options):
     master_name: str = ""
     #: How many other Sentinels one must see to be believed.
     min_other_sentinels: Annotated[int, Field(ge=0)] = 0
+    #: How to talk to the Sentinels themselves, in redis-py's words; the URL says it of the master.
     sentinel_kwargs: SentinelKwargs = SentinelKwargs()
 
 
