@@ -16,14 +16,14 @@ from taskq_exporter.commands.common import UsageError
 from taskq_exporter.log import configure, redact
 from taskq_exporter.sources import ConfigError
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 COMMANDS_GROUP = "taskq_exporter.commands"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run taskq-exporter; returns the exit status: 0, or 1 with a message that says what to do."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     configure(arguments.log_level, arguments.log_format)
     try:
         return int(arguments.run(arguments))
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """All flags and commands, also those that plugins bring."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--config.file",
@@ -57,16 +58,16 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--log.format", dest="log_format", choices=("logfmt", "json"), default=argparse.SUPPRESS, help="default logfmt"
     )
-    parser = argparse.ArgumentParser(
+    flags = argparse.ArgumentParser(
         prog="taskq-exporter",
         description="Prometheus exporter for task queues. Without a command it serves metrics.",
         parents=[common],
         allow_abbrev=False,
     )
-    parser.set_defaults(run=serve.run, config_file=None, log_level="info", log_format="logfmt")
-    parser.add_argument("--version", action="version", version=f"taskq-exporter {__version__}")
-    serve.add_arguments(parser)
-    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    flags.set_defaults(run=serve.run, config_file=None, log_level="info", log_format="logfmt")
+    flags.add_argument("--version", action="version", version=f"taskq-exporter {__version__}")
+    serve.add_arguments(flags)
+    commands = flags.add_subparsers(metavar="COMMAND", title="commands")
     modules: dict[str, Any] = {"once": once, "adapters": adapters, "grants": grants}
     for point in entry_points(group=COMMANDS_GROUP):
         try:
@@ -79,4 +80,4 @@ def _parser() -> argparse.ArgumentParser:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    return parser
+    return flags

@@ -347,7 +347,7 @@ def test_grants_that_fail_stop_only_their_source(
 
 def test_the_core_starts_without_any_broker_client() -> None:
     clients = ("redis", "celery", "kombu", "psycopg", "django")
-    code = f"import sys, taskq_exporter.cli as c; c._parser(); print([m for m in {clients} if m in sys.modules])"
+    code = f"import sys, taskq_exporter.cli as c; c.parser(); print([m for m in {clients} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
 
