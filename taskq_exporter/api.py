@@ -6,7 +6,7 @@ An adapter is a module with functions marked `@hookimpl`, registered under the e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -127,6 +127,7 @@ class Source:
     tasks: NameFilter = NameFilter()
     worker_ttl: float = 600.0  # seconds after which a worker that is gone is forgotten
     queue_ttl: float = 86400.0  # seconds after which a queue that is gone is forgotten
+    disabled: Set[str] = frozenset()  # families that never reach the page: what only they need is not asked for
 
 
 class Ledger(Protocol):

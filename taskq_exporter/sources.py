@@ -58,6 +58,7 @@ def make_source(configured: ConfiguredSource) -> Source:
         tasks=NameFilter(c.tasks.include, c.tasks.exclude),
         worker_ttl=c.worker_ttl,
         queue_ttl=c.queue_ttl,
+        disabled=frozenset(c.disable),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -57,6 +58,8 @@ class RedisClient:
         self.redis: Redis = Redis(connection_pool=self._pool)
         #: Commands sent so far by command() and pipeline().
         self.commands_sent = 0
+        #: Seconds from sending a pipeline to the first of its replies, last time; None before the first.
+        self.roundtrip_seconds: float | None = None
         #: What HELLO told at the first connection, e.g. "redis" and "7.0.15"; "" where it is refused or unknown.
         self.server = ""
         self.server_version = ""
@@ -109,17 +112,20 @@ class RedisClient:
         pool: Any = self._pool
         connection = await pool.get_connection()
         try:
+            sent, took = time.perf_counter(), 0.0
             await connection.send_packed_command(packed)
             reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
             replies: list[Any] = []
             while len(replies) < count:
                 async with asyncio.timeout(self._timeout):
                     data = await connection._reader.read(_CHUNK)
+                took = took or time.perf_counter() - sent
                 if not data:
                     raise RedisConnectionError("closed by the server")
                 reader.feed(data)
                 while (reply := reader.gets()) is not False:
                     replies.append(reply)
+            self.roundtrip_seconds = took
         except BaseException:  # replies that come late must not be taken for those to other commands
             await connection.disconnect(nowait=True)
             raise
