@@ -77,7 +77,11 @@ class Exporter:
         # a collect's own timeout ends it first: its reason is then known
         reports = await asyncio.gather(*(r.collect(min(until, now + r.source.timeout + 0.25)) for r in runners))
         held = await self.save(runners, scraper, until)
-        return [replace(r, ledger=view, hold_back=h) for r, (view, h) in zip(reports, held, strict=True)]
+        reports = [replace(r, ledger=view, hold_back=h) for r, (view, h) in zip(reports, held, strict=True)]
+        for runner, report in zip(runners, reports, strict=True):
+            if report.up or runner.error is not None:  # else the page only did not wait for it
+                runner.note(report)
+        return reports
 
     async def save(
         self, runners: Sequence[SourceRunner] | None = None, scraper: str | None = None, until: float = float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import structlog
@@ -26,6 +27,8 @@ class Failures:
     def __init__(self, source: str, adapter: str, timeout: float) -> None:
         self._source, self._adapter, self._timeout = source, adapter, timeout
         self.counts: Counter[Reason] = Counter()
+        self.last: AdapterError | None = None
+        self.last_at: float | None = None  # Unix seconds
         self._bugs: dict[str, str] = {}  # by what was done: the one that was logged last
 
     def count(self, reason: Reason) -> None:
@@ -43,6 +46,7 @@ class Failures:
                 log.error("bug in adapter", source=self._source, adapter=self._adapter, doing=doing, exc_info=error)
             error = AdapterError(Reason.BUG, f"{type(error).__name__} in adapter {self._adapter}; see the log")
         self.counts[error.reason] += 1
+        self.last, self.last_at = error, time.time()
         return error
 
     def recovered(self, doing: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from taskq_exporter.api import QueueStats, Reason, Snapshot, State, WorkerState, WorkerStats
 from taskq_exporter.report import SourceReport
 
-__all__ = ["Labels", "Point", "snapshot_points", "source_points"]
+__all__ = ["Labels", "Point", "snapshot_points", "source_points", "worker_states"]
 
 Labels = tuple[str, ...]
 Point = tuple[str, Labels, float]
@@ -55,8 +55,7 @@ def snapshot_points(snapshot: Snapshot | None) -> Iterator[Point]:
         yield from _queue_points(queue)
     for run in snapshot.longest_runs:
         yield "taskq_task_longest_run_seconds", (run.queue, run.task), max(run.seconds, 0.0)
-    states = snapshot.worker_states or _states(snapshot.workers)
-    for worker_state, n in states.items():
+    for worker_state, n in worker_states(snapshot).items():
         yield "taskq_workers", (worker_state.value,), n
     for worker in snapshot.workers:
         yield from _worker_points(worker)
@@ -125,11 +124,11 @@ def _worker_points(worker: WorkerStats) -> Iterator[Point]:
     yield from _known("taskq_worker_restarts_total", (w,), worker.restarts)
 
 
-def _states(workers: Sequence[WorkerStats]) -> dict[WorkerState, int]:
-    """Workers by state; the states that these workers can be in start at 0."""
-    states = [worker.state for worker in workers if worker.state is not None]
-    if not states:
-        return {}
+def worker_states(snapshot: Snapshot) -> Mapping[WorkerState, int]:
+    """Workers by state; the states that these workers can be in start at 0, and there are none where nobody knows."""
+    states = [worker.state for worker in snapshot.workers if worker.state is not None]
+    if snapshot.worker_states or not states:
+        return snapshot.worker_states
     return {s: states.count(s) for s in (WorkerState.IDLE, WorkerState.BUSY, WorkerState.OFFLINE, *states)}
 
 

@@ -20,6 +20,7 @@ from taskq_exporter.checkpoint import Checkpoint
 from taskq_exporter.connection import Connection
 from taskq_exporter.failures import Failures, cancelled_by_us
 from taskq_exporter.follow import FollowerRunner
+from taskq_exporter.history import History
 from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.names import Names
 from taskq_exporter.report import Objective, SourceReport
@@ -77,6 +78,7 @@ class SourceRunner:
         self.error: AdapterError | None = None  # of the last collect, or None where it succeeded
         self.failures = Failures(self.name, self.adapter.name, self.source.timeout)
         self.follower = FollowerRunner(self.adapter, self.source, self.ledger, self.failures)
+        self.history = History(config.caps()["queue"])
         self.frozen = LedgerView()  # what pages may show: with checkpoints, what the last one holds
         self._connection = Connection(lambda: self.adapter.connect(self.source))
         self._collecting: asyncio.Task[Snapshot] | None = None
@@ -200,6 +202,13 @@ class SourceRunner:
         log.warning("counting starts at 0, now", source=self.name, why=why)
 
     # --- what the page says
+
+    def note(self, report: SourceReport) -> None:
+        """Keep a page's report for people."""
+        try:
+            self.history.note(report, asyncio.get_running_loop().time())
+        except Exception as failed:  # noqa: BLE001 - a record that is none must not fail the page
+            self.bug(failed, "history")
 
     def bug(self, error: Exception, doing: str) -> str:
         """Count something that the adapter must never do; returns what to say of it."""

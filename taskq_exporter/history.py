@@ -1,0 +1,158 @@
+"""What one source said last and in the last minutes, from the reports of pages: nothing collects by itself. Pure."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Mapping
+from math import inf, isnan, nan
+
+from taskq_exporter.api import Outcome, State
+from taskq_exporter.names import clean
+from taskq_exporter.report import SourceReport
+from taskq_exporter.schema import CAPPED_LABELS
+
+__all__ = ["History"]
+
+#: Seconds between two samples at least, how many are kept, and for how long (seconds).
+EVERY = 5.0
+POINTS = 60
+KEEP = 900.0
+#: Rates are over so many seconds, or over the last step where nobody looked so often.
+RATE_WINDOW = 300.0
+
+FINISHED = "taskq_tasks_finished_total"
+#: Outcomes that somebody has to look at; a task that was cancelled or expired ended as it was told to.
+FAILED = frozenset(o.value for o in (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.REJECTED, Outcome.DEAD, Outcome.LOST))
+
+
+class _Track:
+    """One queue: at each sample what was ready, and what finished and failed since the one before; NaN: not known."""
+
+    __slots__ = ("failed", "failed_total", "finished", "finished_total", "ready")
+
+    def __init__(self, samples: int) -> None:
+        self.ready, self.finished, self.failed = (array("d", [nan]) * samples for _ in range(3))
+        self.finished_total: float | None = None
+        self.failed_total: float | None = None
+
+    def add(self, ready: float, finished: float | None, failed: float | None) -> None:
+        """Add a sample; totals are None where nobody counts them."""
+        self.ready.append(ready)
+        self.finished.append(_grown(self.finished_total, finished))
+        self.failed.append(_grown(self.failed_total, failed))
+        self.finished_total, self.failed_total = finished, failed
+
+    def drop(self, n: int) -> None:
+        """Forget the oldest n samples."""
+        for values in (self.ready, self.finished, self.failed):
+            del values[:n]
+
+    def empty(self) -> bool:
+        """Whether nothing is known of the queue any more."""
+        return all(isnan(value) for values in (self.ready, self.finished) for value in values)
+
+
+class History:
+    """The last report of a source, and samples of its queues, one every EVERY seconds; times are of a steady clock."""
+
+    def __init__(self, queues: int = CAPPED_LABELS["queue"]) -> None:
+        self.report: SourceReport | None = None  # the last one
+        self.noted_at = -inf
+        self._limit = queues
+        self._times: array[float] = array("d")
+        self._tracks: dict[str, _Track] = {}
+        self._commands: tuple[float, int] | None = None  # when, and the total that the server keeps
+        self._commands_rate: float | None = None
+
+    def note(self, report: SourceReport, now: float) -> None:
+        """Keep the report of a page, and a sample of it where the last one is old enough."""
+        self.report, self.noted_at = report, now
+        if self._times and now - self._times[-1] < EVERY:
+            return
+        ready = {}
+        if report.snapshot is not None:
+            ready = {clean(queue.name): float(queue.tasks.get(State.READY, nan)) for queue in report.snapshot.queues}
+        finished, failed = _totals(report) if report.follower_up else (None, None)
+        for name in ready:
+            if name not in self._tracks and len(self._tracks) < self._limit:
+                self._tracks[name] = _Track(len(self._times))
+        self._take_commands(report, now)
+        self._times.append(now)
+        for name, track in self._tracks.items():
+            track.add(
+                ready.get(name, nan),
+                # a series that is not there yet will begin at 0
+                finished.get(name, 0.0) if finished is not None else None,
+                failed.get(name, 0.0) if failed is not None else None,
+            )
+        self._forget(now)
+
+    def ready(self, queue: str) -> tuple[float | None, ...]:
+        """How many tasks were ready in the last minutes, oldest first; None where that is not known."""
+        track = self._tracks.get(queue)
+        return tuple(None if isnan(n) else n for n in track.ready) if track is not None else ()
+
+    def finished_per_second(self, queue: str) -> float | None:
+        """Tasks that ended for good in the last minutes, however; None while that is not known."""
+        track = self._tracks.get(queue)
+        return self._rate(track.finished) if track is not None and track.finished_total is not None else None
+
+    def failed_per_second(self, queue: str) -> float | None:
+        """Tasks of these that ended badly."""
+        track = self._tracks.get(queue)
+        return self._rate(track.failed) if track is not None and track.failed_total is not None else None
+
+    @property
+    def commands_per_second(self) -> float | None:
+        """What the server does for everybody, between the last two samples; None while that is not known."""
+        return self._commands_rate
+
+    def _rate(self, grown: array[float]) -> float | None:
+        seconds = total = 0.0
+        times = self._times
+        for i in range(len(times) - 1, 0, -1):
+            if times[-1] - times[i] >= RATE_WINDOW:
+                break
+            if not isnan(grown[i]):
+                total += grown[i]
+                seconds += times[i] - times[i - 1]
+        return total / seconds if seconds else None
+
+    def _forget(self, now: float) -> None:
+        old = sum(1 for at in self._times if now - at > KEEP)
+        drop = max(old, len(self._times) - POINTS)
+        if drop:
+            del self._times[:drop]
+            for name, track in list(self._tracks.items()):
+                track.drop(drop)
+                if track.empty():
+                    del self._tracks[name]
+
+    def _take_commands(self, report: SourceReport, now: float) -> None:
+        before, self._commands, self._commands_rate = self._commands, None, None
+        broker = report.snapshot.broker if report.snapshot is not None else None
+        if broker is not None and broker.commands:
+            total = sum(broker.commands.values())
+            self._commands = (now, total)
+            if before is not None and total >= before[1]:
+                self._commands_rate = (total - before[1]) / (now - before[0])
+
+
+def _grown(before: float | None, now: float | None) -> float:
+    """What was added; a smaller total means that series were forgotten or began anew, and is no work."""
+    return nan if before is None or now is None else max(now - before, 0.0)
+
+
+def _totals(report: SourceReport) -> tuple[Mapping[str, float] | None, Mapping[str, float] | None]:
+    """Finished and failed tasks by queue as the ledger counts them; None where it does not by queue."""
+    finished: dict[str, float] = defaultdict(float)
+    failed: dict[str, float] = defaultdict(float)
+    tells = set()
+    for (queue, _task, outcome, *_), value, _born in report.ledger.counters.get(FINISHED, ()):
+        if queue:
+            tells.add(outcome)
+            finished[queue] += value
+            if outcome in FAILED:
+                failed[queue] += value
+    return (finished if tells else None), (failed if tells & FAILED else None)
