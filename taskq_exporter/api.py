@@ -6,7 +6,7 @@ An adapter is a module with functions marked `@hookimpl`, registered under the e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -36,6 +36,7 @@ from taskq_exporter.records import (
     WorkerState,
     WorkerStats,
 )
+from taskq_exporter.trace import sending
 
 __all__ = [
     "AdapterError",
@@ -65,6 +66,7 @@ __all__ = [
     "WorkerStats",
     "hookimpl",
     "hookspec",
+    "sending",
 ]
 
 PROJECT = "taskq_exporter"
@@ -127,7 +129,6 @@ class Source:
     tasks: NameFilter = NameFilter()
     worker_ttl: float = 600.0  # seconds after which a worker that is gone is forgotten
     queue_ttl: float = 86400.0  # seconds after which a queue that is gone is forgotten
-    disabled: Set[str] = frozenset()  # families that never reach the page: what only they need is not asked for
 
 
 class Ledger(Protocol):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -65,10 +66,11 @@ class WorkerThread:
     def submit(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """Have a function called there."""
         future: asyncio.Future[T] = self.loop.create_future()
+        context = copy_context()  # of the caller, to whom it is told what is sent
 
         def run() -> None:
             try:
-                result = function()
+                result = context.run(function)
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits
                 self.post(_fail, future, error)
             else:

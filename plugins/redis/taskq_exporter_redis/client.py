@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
-from taskq_exporter.api import AdapterError, Reason, Source
-from taskq_exporter_redis.errors import adapter_error, describe, errors, is_missing
+from taskq_exporter.api import AdapterError, Reason, Source, sending
+from taskq_exporter_redis.errors import adapter_error, describe, errors, is_missing, whole
 from taskq_exporter_redis.sentinel import MasterPool, SentinelOptions, is_sentinel, parse_sentinel
 
 Command = Sequence[str | bytes | int | float]
@@ -94,7 +94,7 @@ class RedisClient:
             return []
         packed = b"".join([_pack(tuple(command)) for command in commands])
         self.commands_sent += len(commands)
-        with errors():
+        with errors(), sending(commands, whole):
             replies = await self._exchange(packed, len(commands))
         for i, reply in enumerate(replies):
             if isinstance(reply, Exception):
@@ -151,10 +151,13 @@ class RedisClient:
             if hasattr(connection, attribute):
                 with suppress(AttributeError):
                     setattr(connection, attribute, None)
-        await connection.on_connect()
+        with sending(_greetings(connection), whole):
+            await connection.on_connect()
+        hello = ("HELLO", 2, "SETNAME", self._name)
         try:
-            await connection.send_command("HELLO", 2, "SETNAME", self._name)
-            reply = await connection.read_response()
+            with sending([hello], whole):
+                await connection.send_command(*hello)
+                reply = await connection.read_response()
         except ResponseError:
             return  # refused, or older than Redis 6: what HELLO would tell stays unknown
         told = {k: v for k, v in zip(reply[::2], reply[1::2], strict=False) if isinstance(v, bytes)}
@@ -187,6 +190,12 @@ async def connect(
         yield client
     finally:
         await client.aclose()
+
+
+def _greetings(connection: Any) -> list[Command]:
+    """What redis-py sends first on a connection. Verified with redis-py 8.1.0."""
+    secret = connection.credential_provider or connection.username or connection.password
+    return [*([("AUTH", "***")] if secret else []), *([("SELECT", connection.db)] if connection.db else [])]
 
 
 def _pool(url: str, options: SentinelOptions, **ours: Any) -> ConnectionPool:

@@ -88,6 +88,18 @@ def describe(command: Sequence[str | bytes | int | float]) -> str:
     return " ".join(words if words[0].upper() == "XINFO" else words[:2])
 
 
+def whole(command: Sequence[str | bytes | int | float]) -> str:
+    """All of a command, for a person; never AUTH's or HELLO's credentials."""
+    words = [word.decode(errors="replace") if isinstance(word, bytes) else str(word) for word in command]
+    if words[0].upper() in {"AUTH", "HELLO"} and "AUTH" in (upper := [word.upper() for word in words]):
+        words = [*words[: upper.index("AUTH") + 1], "***"]
+    return " ".join(_quoted(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    return word if word.isprintable() and word and " " not in word else repr(word)
+
+
 def _code(error: Exception, text: str) -> str:
     """The error code of a reply, e.g. WRONGTYPE; redis-py cuts off those that it knows."""
     known = getattr(error, "status_code", None)

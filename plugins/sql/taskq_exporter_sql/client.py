@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from operator import methodcaller
 from typing import Any, TypeVar
 
 import psycopg
@@ -19,7 +20,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
-from taskq_exporter.api import AdapterError, Reason, Source
+from taskq_exporter.api import AdapterError, Reason, Source, sending
 from taskq_exporter_sql.errors import adapter_error, connect_error
 
 __all__ = ["SqlClient", "Transaction", "connect", "read_only"]
@@ -114,9 +115,10 @@ class SqlClient:
         """
         self.commands_sent += 1
         try:
-            cursor = await connection.execute(query.as_bytes(connection), binary=True)
-            names = tuple(column.name for column in cursor.description or ())
-            return await cursor.fetchall() if names else [], names
+            with sending([query], methodcaller("as_string", connection)):
+                cursor = await connection.execute(query.as_bytes(connection), binary=True)
+                names = tuple(column.name for column in cursor.description or ())
+                return await cursor.fetchall() if names else [], names
         except psycopg.Error as error:
             raise adapter_error(error, doing) from None
         except UnicodeDecodeError:
@@ -241,7 +243,8 @@ async def _begin(client: SqlClient, begin: sql.Composable) -> tuple[_Connection,
         client.commands_sent += 1
         sent = clock()
         try:
-            await connection.execute(begin.as_bytes(connection))  # several statements in one round trip
+            with sending([begin], methodcaller("as_string", connection)):
+                await connection.execute(begin.as_bytes(connection))  # several statements in one round trip
             return connection, clock() - sent
         except psycopg.Error as error:
             if new or not connection.closed:

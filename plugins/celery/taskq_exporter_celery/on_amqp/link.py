@@ -14,7 +14,7 @@ import amqp
 import kombu
 from amqp import spec
 
-from taskq_exporter.api import AdapterError, Reason
+from taskq_exporter.api import AdapterError, Reason, sending
 from taskq_exporter_celery.on_amqp.errors import adapter_error, errors
 from taskq_exporter_celery.on_amqp.frames import CHANNEL_CLOSE, CONNECTION_CLOSE, Frame, Frames, closed
 from taskq_exporter_celery.options import CeleryOptions
@@ -71,7 +71,7 @@ class Link:
         patience = self._timeout / (len(self._urls) + 1) if len(self._urls) > 1 else self._timeout
         connection = self._amqp = self._connection(url, patience)
         try:
-            with errors("connect"):
+            with errors("connect"), sending([f"connection.open {connection.virtual_host}"], str):
                 if self._interrupted:
                     raise ConnectionAbortedError
                 connection.connect()
@@ -84,7 +84,7 @@ class Link:
 
     def channel(self) -> Any:
         """A new amqp.Channel."""
-        with errors("open a channel"):
+        with errors("open a channel"), sending(["channel.open"], str):
             return self._connected.channel()
 
     def send(self, data: bytes) -> None:

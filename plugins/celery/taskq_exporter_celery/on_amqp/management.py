@@ -16,7 +16,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from taskq_exporter.api import AdapterError, BrokerStats, Reason
+from taskq_exporter.api import AdapterError, BrokerStats, Reason, sending
 
 #: Bytes of an answer; some 100,000 queues.
 _MAX_BYTES = 32 * 1024 * 1024
@@ -103,8 +103,9 @@ class Management:
         )
         self.commands += 1
         try:
-            connection.request("GET", self._path + path, headers={"Authorization": f"Basic {self._account}"})
-            answer = connection.getresponse()
+            with sending([path], "GET {}".format):
+                connection.request("GET", self._path + path, headers={"Authorization": f"Basic {self._account}"})
+                answer = connection.getresponse()
             if answer.status != 200:
                 raise _refused(answer.status)
             body = answer.read(_MAX_BYTES + 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from taskq_exporter.api import AdapterError, Reason
+from taskq_exporter.api import AdapterError, Reason, sending
 from taskq_exporter_celery.on_amqp.errors import LOCKED, NOT_FOUND, REFUSED, adapter_error, errors
 from taskq_exporter_celery.on_amqp.frames import DECLARE_OK, declare_passive, declared
 from taskq_exporter_celery.on_amqp.link import Link
@@ -69,10 +69,12 @@ class Sizes:
         found: dict[str, Size | No] = {}
         rest = [queue for queue in dict.fromkeys(queues) if 0 < len(queue.encode()) <= NAME_BYTES]
         if not rest:  # nothing else would tell that the broker is gone
-            with errors("use a channel"):
+            with errors("use a channel"), sending(["basic.qos"], str):
                 self._open().basic_qos(0, 1, False)
         while rest:
-            found |= self._slice(rest[:_SLICE])
+            self._open()
+            with sending(rest[:_SLICE], "queue.declare passive {}".format):
+                found |= self._slice(rest[:_SLICE])
             rest = [queue for queue in rest if queue not in found]
             refused = sum(size is No.REFUSED for size in found.values())
             if refused == len(found) > 0:  # as for a user without a right on any; each look stands in the broker's log

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from kombu.pidbox import Mailbox
 
-from taskq_exporter.api import Capability, Finding, Problem, QueueStats, Reason, Snapshot, Source
+from taskq_exporter.api import Capability, Finding, Problem, QueueStats, Reason, Snapshot, Source, sending
 from taskq_exporter.api import State as S
 from taskq_exporter_celery.ages import ready_ages
 from taskq_exporter_celery.broker import Answers, Shared, Subscription, shared_of
@@ -110,7 +110,7 @@ def _sizes(link: Link, names: Sequence[str]) -> dict[str, int] | None:
     connection = link.open()
     if connection.transport.driver_type == "gcpubsub":
         return None
-    with errors():
+    with errors(), sending(names, "size of {}".format):
         # Not by declaring them: kombu's virtual transports create what is declared, passively too.
         channel = connection.default_channel
         return {name: int(channel._size(name)) for name in names}

@@ -1,0 +1,47 @@
+"""Commands told to whoever listens as they are sent: `once --trace`. Imported from taskq_exporter.api."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+__all__ = ["Listener", "sending", "tracing"]
+
+_T = TypeVar("_T")
+#: Given the commands of one round trip and the seconds that it took; perhaps in a thread of an adapter.
+Listener = Callable[[Sequence[str], float], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("taskq_exporter_trace", default=None)
+
+
+@contextmanager
+def tracing(listener: Listener) -> Iterator[None]:
+    """Tell `listener` what is sent inside the block, and by tasks that are started there."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextmanager
+def sending(commands: Iterable[_T], text: Callable[[_T], str]) -> Iterator[None]:
+    """Around one round trip of a client: tell its commands and how long it took, also where it fails.
+
+    Args:
+        commands: Which are sent together.
+        text: Makes a command readable, without credentials; only called where somebody listens.
+    """
+    listener = _listener.get()
+    if listener is None:
+        yield
+        return
+    texts = [text(command) for command in commands]  # now: later the connection, which quotes for it, may be gone
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        listener(texts, time.perf_counter() - begun)
