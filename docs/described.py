@@ -28,7 +28,7 @@ _NAMES = {
     float: "number",
     bool: "true or false",
     Path: "file",
-    SecretStr: "secret",
+    SecretStr: "secret, or NAME_file",
     Any: "any",
 }
 

@@ -6,17 +6,18 @@ An adapter is a module with functions marked `@hookimpl`, registered under the e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal, Protocol
 
 import pluggy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from taskq_exporter.durations import Period, Seconds
 from taskq_exporter.records import (
+    AdapterError,
     BrokerStats,
     Capability,
     Detected,
@@ -36,6 +37,7 @@ from taskq_exporter.records import (
     WorkerState,
     WorkerStats,
 )
+from taskq_exporter.secretfiles import take_files
 from taskq_exporter.trace import sending
 
 __all__ = [
@@ -74,15 +76,6 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-class AdapterError(Exception):
-    """An expected failure, with a closed reason and a message that says what to do. It must hold no credential."""
-
-    def __init__(self, reason: Reason | str, message: str) -> None:
-        """Raises ValueError where `reason` is none of Reason."""
-        super().__init__(message)
-        self.reason = Reason(reason)
-
-
 # --- what an adapter is given -----------------------------------------------------------------------------------
 
 
@@ -102,7 +95,11 @@ class NameFilter:
 
 
 class Options(BaseModel):
-    """Base of an adapter's own options, which stand beside the core's in the YAML of a source."""
+    """Base of an adapter's own options, which stand beside the core's in the YAML of a source.
+
+    One of type SecretStr may also be given as NAME_file, the path of a file that is read at each `get_secret_value()`,
+    which raises AdapterError(auth) where it cannot be read: call it to connect, not in a validator.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,6 +109,11 @@ class Options(BaseModel):
     schemes: ClassVar[Sequence[str]] = ()
     #: Other defaults for core options of this adapter's sources: {"duty_cycle": 0.05}.
     core_defaults: ClassVar[Mapping[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_from_files(cls, data: Any) -> Any:
+        return take_files(cls, data) if isinstance(data, Mapping) else data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,7 @@ class Source:
     tasks: NameFilter = NameFilter()
     worker_ttl: float = 600.0  # seconds after which a worker that is gone is forgotten
     queue_ttl: float = 86400.0  # seconds after which a queue that is gone is forgotten
+    disabled: Set[str] = frozenset()  # families that never reach the page: what only they need is not asked for
 
 
 class Ledger(Protocol):

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import threading
 from typing import Any
 from urllib.parse import quote
 
@@ -15,22 +16,27 @@ from taskq_exporter.credentials import passwords
 
 __all__ = ["configure", "keep_secret", "redact"]
 
+_lock = threading.Lock()
 _secrets: set[str] = set()
-_pattern = re.compile("(?!)")  # nothing is secret yet
+_pattern: re.Pattern[str] | None = None  # of _secrets; made when it is first needed
 _KEY_ORDER = ["time", "level", "msg"]
 
 
-def keep_secret(url: str) -> None:
-    """Keep the passwords in a URL or DSN out of all that is logged from now on, however they are escaped there."""
+def keep_secret(url: str, *, bare: bool = False) -> None:
+    """Keep the passwords in a URL or DSN out of all that is logged from now on, however they are escaped there.
+
+    With `bare`, `url` may also be a secret itself.
+    """
     global _pattern
-    forms = {form for password in passwords(url) for form in (password, quote(password, safe=""))}
+    found = passwords(url) | ({url} if bare and "://" not in url else set())
+    forms = {form for password in found for form in (password, quote(password, safe=""))}
     for _ in range(3):  # as deep as JSON of an error that shows another one's repr()
         forms |= {form for text in forms for form in _escaped(text)}
     new = {text for text in forms if len(text) > 2}  # replacing a letter would spoil every line and hide nothing
-    if not new <= _secrets:
-        _secrets.update(new)
-        # a secret may be a part of another one
-        _pattern = re.compile("|".join(map(re.escape, sorted(_secrets, key=len, reverse=True))))
+    with _lock:
+        if not new <= _secrets:
+            _secrets.update(new)
+            _pattern = None
 
 
 def _escaped(text: str) -> set[str]:
@@ -47,7 +53,14 @@ def _escaped(text: str) -> set[str]:
 
 def redact(text: str) -> str:
     """`text` without any known credential."""
-    return _pattern.sub("***", text)
+    global _pattern
+    with _lock:
+        if _pattern is None:
+            # a secret may be a part of another one; without any, nothing matches
+            known = sorted(_secrets, key=len, reverse=True)
+            _pattern = re.compile("|".join(map(re.escape, known)) or "(?!)")
+        pattern = _pattern
+    return pattern.sub("***", text)
 
 
 def configure(level: str, form: str) -> None:

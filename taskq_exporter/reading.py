@@ -1,10 +1,11 @@
-"""A configuration file, read: each source checked by the core and its adapter, each mistake with its place."""
+"""Configuration files, read: each source checked by the core and its adapter, each mistake with its place."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,29 @@ from taskq_exporter.explain import Location, close_to
 from taskq_exporter.log import keep_secret
 from taskq_exporter.mistakes import Mistakes
 from taskq_exporter.schema import FAMILIES
+from taskq_exporter.secretfiles import SUFFIX, secret_files
 from taskq_exporter.settings import Core, SourceConfig, StateConfig
-from taskq_exporter.sources import Config, ConfiguredSource, keep_secrets
+from taskq_exporter.sources import ConfiguredSource, keep_secrets
 from taskq_exporter.yamlpos import Document
 
-__all__ = ["Reader"]
+__all__ = ["MainFile", "Reader"]
+
+MAIN_KEYS = ("defaults", "state", "sources", "sources_dir")
+TEAM_KEYS = ("defaults", "sources")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MainFile:
+    """What the main file says."""
+
+    sources: tuple[ConfiguredSource, ...]
+    defaults: Mapping[str, Any]
+    state_dir: Path | None
+    sources_dir: Path | None
 
 
 class Reader:
-    """Turns one document into a Config, gathering every mistake with its place."""
+    """Turns one document into sources, gathering every mistake with its place."""
 
     def __init__(self, path: Path, document: Document, adapters: Adapters, env: Mapping[str, str]) -> None:
         self._path = path
@@ -32,35 +47,77 @@ class Reader:
         self._adapters = adapters
         self._env = env
 
-    def read(self) -> Config:
-        """The whole configuration. Raises ConfigError with every mistake."""
+    def read(self) -> MainFile:
+        """The main file. Raises ConfigError with every mistake."""
+        data = self._top_level(MAIN_KEYS)
+        defaults = self._defaults(data)
+        state = self._mistakes.validate(StateConfig, self._mapping(data, "state"), ("state",))
+        sources_dir = data.get("sources_dir")
+        if sources_dir is not None and (not isinstance(sources_dir, str) or not sources_dir.strip()):
+            self._mistakes.add(("sources_dir",), "sources_dir must be the path of a directory")
+        sources = self._sources(data, defaults, {}, may_be_empty=sources_dir is not None)
+        self._mistakes.fail()
+        return MainFile(
+            sources=tuple(sources),
+            defaults=defaults,
+            state_dir=state.dir if state else None,
+            sources_dir=self._path.parent / sources_dir if sources_dir is not None else None,
+        )
+
+    def read_team(self, defaults: Mapping[str, Any], taken: Mapping[str, Path]) -> tuple[ConfiguredSource, ...]:
+        """The sources of one file of sources_dir, below the main file's defaults.
+
+        Raises ConfigError with every mistake; a source's name that another file has taken is one.
+        """
+        data = self._top_level(TEAM_KEYS)
+        sources = self._sources(data, {**defaults, **self._defaults(data)}, taken, may_be_empty=True)
+        self._mistakes.fail()
+        return tuple(sources)
+
+    def place(self, key: str) -> str:
+        """FILE:LINE:COLUMN of the value of a top-level key."""
+        position = self._document.position((key,))
+        return f"{self._path}:{position.line}:{position.column}"
+
+    def _top_level(self, keys: tuple[str, ...]) -> dict[str, Any]:
         data = self._substitute(self._document.data, ())
         if not isinstance(data, dict):
             self._mistakes.add((), "the file must be a mapping with the key sources; see config.example.yaml")
             self._mistakes.fail()
-        self._mistakes.unknown_keys(data, (), ("defaults", "state", "sources"))
+        self._mistakes.unknown_keys(data, (), keys)
+        return dict(data)
+
+    def _defaults(self, data: dict[str, Any]) -> dict[str, Any]:
         defaults = self._mapping(data, "defaults")
         if self._mistakes.validate(Core, defaults, ("defaults",)) is None:
             defaults = {}  # said once, not again for each source
         self._known_families(defaults, ("defaults",), self._adapters.names)
-        state = self._mistakes.validate(StateConfig, self._mapping(data, "state"), ("state",))
+        return defaults
+
+    def _sources(
+        self, data: dict[str, Any], defaults: Mapping[str, Any], taken: Mapping[str, Path], *, may_be_empty: bool
+    ) -> list[ConfiguredSource]:
         entries = data.get("sources")
-        if not isinstance(entries, list) or not entries:
+        if entries is None and may_be_empty:
+            return []
+        if not isinstance(entries, list) or not (entries or may_be_empty):
             self._mistakes.add(("sources",), "sources must be a list of at least one source with name, adapter and url")
-            entries = []
+            return []
         sources: list[ConfiguredSource] = []
         names: dict[str, Location] = {}
         for i, entry in enumerate(entries):
-            for source in self._source(entry, ("sources", i), defaults):
-                if (first := names.setdefault(source.config.name, ("sources", i))) != ("sources", i):
-                    line = self._document.position((*first, "name")).line
-                    self._mistakes.add(
-                        ("sources", i, "name"),
-                        f"source name {source.config.name!r} is used twice; it is first in line {line}",
-                    )
+            at: Location = ("sources", i)
+            for source in self._source(entry, at, defaults):
+                name = source.config.name
+                if (first := names.setdefault(name, at)) != at:
+                    self._twice(at, name, f"line {self._document.position((*first, 'name')).line}")
+                elif name in taken:
+                    self._twice(at, name, str(taken[name]))
                 sources.append(source)
-        self._mistakes.fail()
-        return Config(tuple(sources), state.dir if state else None)
+        return sources
+
+    def _twice(self, at: Location, name: str, first: str) -> None:
+        self._mistakes.add((*at, "name"), f"source name {name!r} is used twice; it is first in {first}")
 
     def _source(self, entry: Any, at: Location, defaults: Mapping[str, Any]) -> list[ConfiguredSource]:
         if not isinstance(entry, dict):
@@ -81,7 +138,8 @@ class Reader:
         key = "url" if "url" in entry else "url_file"
         position = self._document.position((*at, key))
         where = f"{self._path}:{position.line}:{position.column}"
-        also = (*SourceConfig.model_fields, *adapter.options.expands)
+        files = [name + SUFFIX for name in secret_files(adapter.options)]
+        also = (*SourceConfig.model_fields, *adapter.options.expands, *files)
         expanded = []
         for suffix, options in self._expand(adapter.options, own, at):
             checked = self._mistakes.validate(adapter.options, options, at, also)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 __all__ = [
+    "AdapterError",
     "BrokerStats",
     "Capability",
     "Detected",
@@ -83,6 +84,15 @@ class Reason(StrEnum):
     PROTOCOL = "protocol"
     UNSUPPORTED = "unsupported"
     BUG = "bug"
+
+
+class AdapterError(Exception):
+    """An expected failure, with a closed reason and a message that says what to do. It must hold no credential."""
+
+    def __init__(self, reason: Reason | str, message: str) -> None:
+        """Raises ValueError where `reason` is none of Reason."""
+        super().__init__(message)
+        self.reason = Reason(reason)
 
 
 class DropReason(StrEnum):

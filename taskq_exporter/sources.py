@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from taskq_exporter.adapters import Adapter
-from taskq_exporter.api import AdapterError, NameFilter, Options, Reason, Source
+from taskq_exporter.api import NameFilter, Options, Source
 from taskq_exporter.credentials import without_credentials
 from taskq_exporter.log import keep_secret
 from taskq_exporter.mistakes import ConfigError
+from taskq_exporter.secretfiles import FileSecret, read_secret
 from taskq_exporter.settings import SourceConfig
 
-__all__ = ["Config", "ConfigError", "ConfiguredSource", "keep_secrets", "make_source"]
+__all__ = ["Config", "ConfigError", "ConfiguredSource", "TeamFile", "keep_secrets", "make_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,21 @@ class ConfiguredSource:
 
 
 @dataclass(frozen=True, slots=True)
+class TeamFile:
+    """One file of sources_dir."""
+
+    path: Path
+    sources: tuple[ConfiguredSource, ...] = ()
+    error: str = ""  # why it is bad: a line for each mistake
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration."""
 
-    sources: tuple[ConfiguredSource, ...] = ()
+    sources: tuple[ConfiguredSource, ...] = ()  # those of `files` too
     state_dir: Path | None = None
+    files: tuple[TeamFile, ...] = ()
 
 
 def make_source(configured: ConfiguredSource) -> Source:
@@ -62,22 +73,14 @@ def make_source(configured: ConfiguredSource) -> Source:
     )
 
 
-def keep_secrets(options: Options) -> None:
-    """Keep the passwords in an adapter's own URLs, which are options of type SecretStr, out of all that is logged."""
+def keep_secrets(options: BaseModel) -> None:
+    """Keep the secrets among an adapter's own options, which are of type SecretStr, out of all that is logged."""
     for _, value in options:
-        if isinstance(value, SecretStr):
-            keep_secret(value.get_secret_value())
+        if isinstance(value, BaseModel):
+            keep_secrets(value)
+        elif isinstance(value, SecretStr) and not isinstance(value, FileSecret):
+            keep_secret(value.get_secret_value(), bare=True)
 
 
 def _read_url(config: SourceConfig) -> str:
-    if config.url_file is None:
-        return config.url or ""
-    try:
-        url = config.url_file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AdapterError(
-            Reason.AUTH,
-            f"url_file {config.url_file} cannot be read: {type(error).__name__}; check the mount and its rights",
-        ) from None
-    keep_secret(url)  # it may have a new password at each connect
-    return url
+    return read_secret(config.url_file, "url_file") if config.url_file is not None else config.url or ""

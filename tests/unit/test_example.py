@@ -72,6 +72,7 @@ def test_it_names_every_option(adapters: Adapters) -> None:
 def test_what_is_commented_out_would_load_too(adapters: Adapters, tmp_path: Path) -> None:
     # instead of alias, database
     text = re.sub(r"^ *(aliases|databases|virtual_hosts): .*$", "", uncommented(), flags=re.MULTILINE)
+    (tmp_path / "sources.d").mkdir()
     path = tmp_path / "config.yaml"
     path.write_text(text)
     assert len(load_config(path, adapters, {"CELERY_BROKER_URL": "redis://broker/0"}).sources) == 5

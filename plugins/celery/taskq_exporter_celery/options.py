@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from taskq_exporter_redis import SentinelOptions
 
 from taskq_exporter.api import Period
@@ -35,6 +36,12 @@ def _distinct(schedulers: tuple[SchedulerOptions, ...]) -> tuple[SchedulerOption
     return schedulers
 
 
+def _http(url: Any) -> Any:
+    if isinstance(url, str) and not re.match("https?://[^/]", url):
+        raise ValueError("must begin with http:// or https:// and a host")
+    return url
+
+
 class CeleryOptions(SentinelOptions):
     """Options of a celery source; durations are seconds or Prometheus durations."""
 
@@ -50,7 +57,7 @@ class CeleryOptions(SentinelOptions):
     #: Instead of the URL's virtual host; RabbitMQ.
     virtual_host: Annotated[str, Field(min_length=1)] | None = None
     #: RabbitMQ's management API, with user and password where they are not the URL's.
-    management_url: Annotated[str, Field(pattern="^https?://[^/]")] | None = Field(default=None, repr=False)
+    management_url: Annotated[SecretStr, BeforeValidator(_http)] | None = None
     #: What the application's broker_transport_options say, for brokers other than Redis and RabbitMQ.
     transport_options: dict[str, Any] = Field(default={}, repr=False)
     #: Of broker_transport_options.

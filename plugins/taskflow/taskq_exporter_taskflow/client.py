@@ -38,7 +38,7 @@ class Client:
         if self._redis is None:
             options: TaskflowOptions = self._source.options
             timeout = SHARE * self._source.timeout
-            self._redis = RedisClient(options.read_redis_url(), timeout=timeout, sentinel=options)
+            self._redis = RedisClient(options.redis_url.get_secret_value(), timeout=timeout, sentinel=options)
         return self._redis
 
     def database_failed(self, error: AdapterError) -> None:

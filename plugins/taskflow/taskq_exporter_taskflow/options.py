@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from taskq_exporter_redis import SentinelOptions
 from taskq_exporter_sql import DEFAULT_SCHEMA
 
-from taskq_exporter.api import AdapterError, Period, Reason
+from taskq_exporter.api import Period
 
 __all__ = ["TaskflowOptions"]
+
+
+def _not_empty(url: Any) -> Any:
+    if isinstance(url, str) and not url.strip():
+        raise ValueError("must not be empty")
+    return url
 
 
 class TaskflowOptions(SentinelOptions):
@@ -22,8 +27,7 @@ class TaskflowOptions(SentinelOptions):
     core_defaults: ClassVar[Mapping[str, Any]] = {"duty_cycle": 0.05}
     schemes: ClassVar[tuple[str, ...]] = ("postgresql", "postgres")
 
-    redis_url: SecretStr | None = None
-    redis_url_file: Path | None = None  # read again at each connect
+    redis_url: Annotated[SecretStr, BeforeValidator(_not_empty)]
     db_schema: str = Field(default=DEFAULT_SCHEMA, alias="schema", min_length=1)  # where its tables are
     naive_timezone: str = "UTC"  # of all its times: the time zone of its database sessions
     offline_after: Period = 30.0  # without a heartbeat; TaskFlow's own limit
@@ -39,19 +43,6 @@ class TaskflowOptions(SentinelOptions):
         """The time zone of all times in the database."""
         return ZoneInfo(self.naive_timezone)
 
-    def read_redis_url(self) -> str:
-        """The URL of Redis, with its credentials. Raises AdapterError(auth) where the file cannot be read."""
-        if self.redis_url is not None:
-            return self.redis_url.get_secret_value()
-        try:
-            return (self.redis_url_file or Path()).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise AdapterError(
-                Reason.AUTH,
-                f"redis_url_file {self.redis_url_file} cannot be read: {type(error).__name__};"
-                " check the mount and its rights",
-            ) from None
-
     @field_validator("naive_timezone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
@@ -62,16 +53,3 @@ class TaskflowOptions(SentinelOptions):
         except KeyError:
             raise ValueError(f"unknown time zone {name!r}; write one like Europe/Berlin") from None
         return name
-
-    @field_validator("redis_url")
-    @classmethod
-    def _not_empty(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().strip():
-            raise ValueError("must not be empty")
-        return url
-
-    @model_validator(mode="after")
-    def _one_redis(self) -> TaskflowOptions:
-        if (self.redis_url is None) == (self.redis_url_file is None):
-            raise ValueError("a taskflow source has either redis_url or redis_url_file beside its url")
-        return self

@@ -24,7 +24,7 @@ SOURCE = {"name": "flow", "adapter": "taskflow", "url": "postgresql://app@db/app
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "either redis_url or redis_url_file"),
+        ({}, "redis_url\n  Field required"),
         ({"redis_url": "redis://a", "redis_url_file": "/run/b"}, "either redis_url or redis_url_file"),
         ({"redis_url": " "}, "must not be empty"),
         ({"redis_url": "redis://a", "naive_timezone": "Mars/Olympus"}, "unknown time zone 'Mars/Olympus'"),
@@ -66,7 +66,7 @@ async def test_found_where_all_its_columns_are(flow: TaskFlow, postgres_dsn: str
     env = {"DATABASE_URL": url, "REDIS_URL": redis_url}
     (found,) = await detect(env)
     assert (found.name, found.url) == ("taskflow", url)
-    assert TaskflowOptions.model_validate(found.options).read_redis_url() == redis_url
+    assert TaskflowOptions.model_validate(found.options).redis_url.get_secret_value() == redis_url
     assert redis_url not in repr(found)
     assert not list(await detect({"DATABASE_URL": url}))
     assert not list(await detect({**env, "DATABASE_URL": "sqlite:///taskflow.db"}))

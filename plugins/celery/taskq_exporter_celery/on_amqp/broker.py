@@ -113,7 +113,8 @@ class AmqpBroker:
             return None
         told = parse(self._urls.split(";")[0].strip())
         user, password = told.userid or "guest", told.password or "guest"
-        return Management(url, user, password, options.virtual_host or told.virtual_host or "/", self.source.timeout)
+        virtual_host = options.virtual_host or told.virtual_host or "/"
+        return Management(url.get_secret_value(), user, password, virtual_host, self.source.timeout)
 
     async def _read_list(self) -> Iterable[str]:
         thread, management = self._management_thread, self.management
