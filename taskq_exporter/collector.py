@@ -18,6 +18,7 @@ from taskq_exporter.api import Family
 from taskq_exporter.points import Labels, snapshot_points, source_points
 from taskq_exporter.report import SourceReport, Violation
 from taskq_exporter.schema import CAPPED_LABELS, FAMILIES, OTHER, WITH_WORKER
+from taskq_exporter.selection import EVERY_FAMILY, Selection
 
 __all__ = ["SnapshotCollector"]
 
@@ -27,16 +28,18 @@ _PLAIN = (int, float)  # what nearly all values are: the rest takes longer to ch
 class SnapshotCollector:
     """A prometheus_client collector over the reports of one page; `violations` is filled by collect()."""
 
-    def __init__(self, reports: Sequence[SourceReport]) -> None:
+    def __init__(self, reports: Sequence[SourceReport], selection: Selection = EVERY_FAMILY) -> None:
         self._reports = reports
+        self._selection = selection
         self._families = {**FAMILIES, **{n: f for r in reports for n, f in r.families.items()}}
+        self._not_asked = selection.leaves_out(self._families)
         self._labels = {label for family in self._families.values() for label in family.labels}
         self._with_worker = any(report.with_worker for report in reports)
         self._annotations = sorted({key for report in reports for key in report.annotations})
         self.violations: list[Violation] = []
 
     def collect(self) -> Iterator[Metric]:
-        """Every family that has samples, in the order of the schema."""
+        """Every family that is asked for and has samples, in the order of the schema."""
         metrics = {name: self._metric(family) for name, family in self._families.items()}
         for report in self._reports:
             try:
@@ -49,7 +52,8 @@ class SnapshotCollector:
                 samples["taskq_source_series"] = [count]
             for name, of_family in samples.items():
                 metrics[name].samples += of_family
-        return (metric for metric in metrics.values() if metric.samples)
+        shows = self._selection.shows
+        return (metric for name, metric in metrics.items() if metric.samples and shows(name))
 
     def _metric(self, family: Family) -> Metric:
         name = family.name.removesuffix("_total") if family.kind == "counter" else family.name
@@ -64,6 +68,7 @@ class SnapshotCollector:
     def _source_samples(self, report: SourceReport) -> dict[str, list[Sample]]:
         """The samples of one source by family; what is wrong is left out, and noted as a violation."""
         samples: dict[str, list[Sample]] = {}
+        left_out = {*report.disabled, *self._not_asked}
         for name, values in self._points(report).items():
             keys = self._label_names(self._families[name])
             samples[name] = [
@@ -72,7 +77,7 @@ class SnapshotCollector:
                 for labels, value in values.items()
             ]
         for name, cells in report.ledger.counters.items():
-            if name not in report.disabled:
+            if name not in left_out:
                 if name in samples:
                     self.violations.append(Violation(report.name, name, "told by collect() and by the follower"))
                 keys = self._label_names(FAMILIES[name])
@@ -85,7 +90,7 @@ class SnapshotCollector:
                     for labels, value, born in cells
                 ]
         for name in report.ledger.histograms:
-            if name not in report.disabled:
+            if name not in left_out:
                 samples[name] = self._histogram_samples(report, name)
         return samples
 
@@ -99,7 +104,7 @@ class SnapshotCollector:
         for sample in report.snapshot.samples if report.snapshot is not None else ():
             if sample.family not in report.families:  # a family of the schema has its own record
                 bad[sample.family] = "not one of the adapter's families()"
-        left_out = {*bad, *report.disabled}
+        left_out = {*bad, *report.disabled, *self._not_asked}
         # the source's own last: they count what the others overflowed
         for name, labels, value in chain(snapshot_points(report.snapshot), source_points(report, self._annotations)):
             if name in left_out:

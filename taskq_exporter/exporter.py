@@ -15,6 +15,7 @@ from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import CheckpointError, StateDir
 from taskq_exporter.report import SourceReport, Violation
 from taskq_exporter.scrape import SourceRunner
+from taskq_exporter.selection import EVERY_FAMILY, Selection
 from taskq_exporter.selfmetrics import SelfMetrics
 from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.threads import in_thread, retrieve
@@ -67,19 +68,32 @@ class Exporter:
         if self._state is not None and self._timer is None:
             self._timer = asyncio.create_task(self._save_regularly())
 
-    async def gather(self, until: float = float("inf"), scraper: str | None = None) -> list[SourceReport]:
+    async def gather(
+        self,
+        until: float = float("inf"),
+        scraper: str | None = None,
+        *,
+        runners: Sequence[SourceRunner] | None = None,
+        selection: Selection = EVERY_FAMILY,
+    ) -> list[SourceReport]:
         """A report of every source, at the latest at the loop's time `until`; what it counts is then on disk.
 
-        `scraper` names who the page is for, where it keeps what it reads; None is a person or a tool.
+        `scraper` names who the page is for, where it keeps what it reads; None is a person or a tool. With `runners`
+        only those are asked, and with `selection` nothing is done that the page does not show.
         """
-        runners = list(self.runners.values())
+        runners = list(self.runners.values()) if runners is None else runners
+        asked = [r for r in runners if selection.collects(r.adapter.families, r.configured.config.disable)]
         now = asyncio.get_running_loop().time()
         # a collect's own timeout ends it first: its reason is then known
-        reports = await asyncio.gather(*(r.collect(min(until, now + r.source.timeout + 0.25)) for r in runners))
-        held = await self.save(runners, scraper, until)
-        reports = [replace(r, ledger=view, hold_back=h) for r, (view, h) in zip(reports, held, strict=True)]
+        looks = await asyncio.gather(*(r.collect(min(until, now + r.source.timeout + 0.25)) for r in asked))
+        collected = {report.name: report for report in looks}
+        reports = [collected.get(r.name) or r.without_collect() for r in runners]
+        if selection.counts():
+            held = await self.save(runners, scraper, until)
+            reports = [replace(r, ledger=view, hold_back=h) for r, (view, h) in zip(reports, held, strict=True)]
         for runner, report in zip(runners, reports, strict=True):
-            if report.up or runner.error is not None:  # else the page only did not wait for it
+            # else the page only did not wait for it
+            if runner.name in collected and (report.up or runner.error is not None):
                 runner.note(report)
         return reports
 

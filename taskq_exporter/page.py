@@ -8,8 +8,9 @@ from typing import Any
 
 from taskq_exporter.collector import SnapshotCollector
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.exposition import TEXT, Format, encode
+from taskq_exporter.exposition import TEXT, Format, Only, encode
 from taskq_exporter.report import SourceReport
+from taskq_exporter.selection import EVERY_FAMILY, Selection
 
 __all__ = ["render"]
 
@@ -23,11 +24,15 @@ async def render(
     form: Format = TEXT,
     *,
     gzip: bool = False,
+    selection: Selection = EVERY_FAMILY,
+    own: bool = True,
 ) -> bytes:
-    """Encode the reports and the exporter's own metrics in a thread."""
-    collector = SnapshotCollector(reports)
+    """Encode what is asked for of the reports and, with `own`, of the exporter's own metrics, in a thread."""
+    collector = SnapshotCollector(reports, selection)
     loop = asyncio.get_running_loop()
-    collectors: list[Any] = [collector, exporter.self_metrics]
+    collectors: list[Any] = [collector]
+    if own:
+        collectors.append(Only(exporter.self_metrics, selection))
     body = await loop.run_in_executor(_RENDERERS, encode, collectors, form, gzip)
     exporter.note_violations(collector.violations)
     return body

@@ -118,6 +118,10 @@ class SourceRunner:
             return self._report(None)
         return self._report(task.result())
 
+    def without_collect(self) -> SourceReport:
+        """What is known without a look at the source: what its follower counts, and what the configuration says."""
+        return self._report(None)
+
     def _fresh(self) -> bool:
         """Whether the last snapshot may be shown again: within min_interval, or while a new one would cost too much."""
         if self._snapshot is None or self.error is not None:

@@ -6,20 +6,21 @@ import structlog
 from aiohttp import web
 
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.web import health, metrics, people
-from taskq_exporter.web.keys import EXPORTER, METRICS_PATH
+from taskq_exporter.web import api, health, metrics, people
+from taskq_exporter.web.keys import EXPORTER, METRICS_PATH, PAGES, PageOptions
 
 __all__ = ["Server", "make_app"]
 
 log = structlog.get_logger("taskq_exporter")
 
 
-def make_app(exporter: Exporter, metrics_path: str = "/metrics") -> web.Application:
+def make_app(exporter: Exporter, metrics_path: str = "/metrics", pages: PageOptions | None = None) -> web.Application:
     """The application with all routes."""
     app = web.Application()
-    app[EXPORTER], app[METRICS_PATH] = exporter, metrics_path
+    app[EXPORTER], app[METRICS_PATH], app[PAGES] = exporter, metrics_path, pages or PageOptions()
     metrics.add_routes(app, metrics_path)
     health.add_routes(app)
+    api.add_routes(app)
     if metrics_path != "/":
         people.add_routes(app)
     return app
