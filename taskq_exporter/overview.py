@@ -17,7 +17,6 @@ from taskq_exporter.log import redact
 from taskq_exporter.names import clean
 from taskq_exporter.points import worker_states
 from taskq_exporter.report import SourceReport
-from taskq_exporter.schema import CAPPED_LABELS
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.threads import retrieve
 
@@ -157,9 +156,10 @@ async def overview(
     """
     runners = [r for r in exporter.runners.values() if sources is None or r.name in sources]
     now = asyncio.get_running_loop().time()
-    if any(now - r.history.noted_at > max_age for r in runners):
+    old = [r for r in runners if now - r.history.noted_at > max_age]
+    if old:
         # not under a deadline of its own: a collect that somebody gives up on counts as an error
-        look = asyncio.create_task(exporter.gather())
+        look = asyncio.create_task(exporter.gather(runners=old))
         _looking.add(look)
         look.add_done_callback(_looking.discard)
         look.add_done_callback(retrieve)
@@ -197,7 +197,11 @@ def known_overview(runner: SourceRunner) -> SourceOverview:
 def _seen(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> SourceOverview:
     problems = tuple(replace(p, message=redact(p.message)) for p in snapshot.problems)
     partial = bool(problems) or report.follower_up is False
-    queues, workers = _queues(runner, report, snapshot), _workers(snapshot.workers)
+    caps, queues, workers = (
+        runner.configured.config.caps(),
+        _queues(runner, report, snapshot),
+        _workers(snapshot.workers),
+    )
     return SourceOverview(
         name=report.name,
         adapter=report.adapter,
@@ -207,14 +211,14 @@ def _seen(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> Sou
         server=snapshot.server,
         server_version=snapshot.server_version,
         snapshot_age=(report.snapshot_age or 0.0) + asyncio.get_running_loop().time() - runner.history.noted_at,
-        queues=tuple(queues[: CAPPED_LABELS["queue"]]),
+        queues=tuple(queues[: caps["queue"]]),
         queues_total=len(queues),
-        workers=tuple(workers[: CAPPED_LABELS["worker"]]),
+        workers=tuple(workers[: caps["worker"]]),
         workers_total=len(workers),
         worker_states={state.value: n for state, n in worker_states(snapshot).items()},
         schedulers=tuple(
             SchedulerOverview(name=clean(s.name), up=s.up, last_beat=s.last_beat, entries=s.entry_count)
-            for s in snapshot.schedulers[: CAPPED_LABELS["scheduler"]]
+            for s in snapshot.schedulers[: caps["scheduler"]]
         ),
         broker=snapshot.broker,
         broker_commands_per_second=runner.history.commands_per_second,
