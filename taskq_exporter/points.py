@@ -75,6 +75,7 @@ def snapshot_points(snapshot: Snapshot | None) -> Iterator[Point]:
         for connection_state, n in broker.connections.items():
             yield "taskq_broker_connections", (connection_state,), n
         yield from _known("taskq_broker_connections_limit", (), broker.connections_limit)
+        yield from _known("taskq_broker_slow_statement_seconds", (), broker.slow_statement_seconds)
         for command, n in broker.commands.items():
             yield "taskq_broker_commands_total", (command,), n
     for sample in snapshot.samples:

@@ -179,8 +179,9 @@ class BrokerStats:
     roundtrip_seconds: float | None = None
     memory_bytes: int | None = None
     memory_limit_bytes: int | None = None  # None where no limit is set
-    connections: Mapping[str, int] = field(default_factory=dict)  # by state
+    connections: Mapping[str, int] = field(default_factory=dict)  # by state, each in one
     connections_limit: int | None = None
+    slow_statement_seconds: float | None = None  # mean of the slowest statement of late; 0: none was slow
     commands: Mapping[str, int] = field(default_factory=dict)  # totals that the server keeps, by kind
 
 

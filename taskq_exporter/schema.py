@@ -181,9 +181,17 @@ _ALL = (
     _gauge("taskq_broker_roundtrip_seconds", "How long the broker takes to answer."),
     _gauge("taskq_broker_memory_bytes", "Memory that the broker uses."),
     _gauge("taskq_broker_memory_limit_bytes", "Memory that the broker may use; absent where no limit is set."),
-    _gauge("taskq_broker_connections", "Connections to the broker.", "state"),
+    _gauge("taskq_broker_connections", "Connections to the broker, each in one state.", "state"),
     _gauge("taskq_broker_connections_limit", "Connections that the broker accepts."),
-    _counter("taskq_broker_commands_total", "Commands that the broker has run, by kind.", "command"),
+    _gauge(
+        "taskq_broker_slow_statement_seconds",
+        "Mean time of the slowest statement of the last minute or so, by its mean; 0 where none was slow (0.1 s).",
+    ),
+    _counter(
+        "taskq_broker_commands_total",
+        "Commands that the broker has run, by kind; of a database transactions and rows.",
+        "command",
+    ),
 )
 
 #: Every family by name, in the order of the page.

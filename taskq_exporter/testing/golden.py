@@ -12,14 +12,20 @@ __all__ = ["check_golden", "masked"]
 #: The exporter's own families say nothing of an adapter.
 _OWN = re.compile(r"^(# (HELP|TYPE) )?(taskq_exporter_|process_|python_)")
 #: Measured times, ages and amounts: that they are there is what a golden page shows.
-_MEASURED = re.compile(r"^(taskq_\w*(_seconds|_seconds_sum|_bytes|_commands_total|_source_events_total)(\{.*\})?) \S+$")
+_MEASURED = re.compile(
+    r"^(taskq_\w*(_seconds|_seconds_sum|_bytes|_commands_total|_source_events_total|source_series"
+    r"|broker_connections|broker_connections_limit)(\{.*\})?) \S+$"
+)
+#: Which commands a server has run, and in which states its connections are, differs too.
+_OF_SERVER = re.compile(r'^(taskq_broker_\w+\{.*(?:command|state)=")[^"]+"')
 _VERSION = re.compile(r'((?:server|version)=")[^"]+"')
 
 
 def masked(text: str) -> str:
     """A page with `*` for what differs from run to run."""
-    lines = (line for line in text.splitlines() if not _OWN.match(line))
-    return "".join(_VERSION.sub('\\1*"', _MEASURED.sub("\\1 *", line)) + "\n" for line in lines)
+    lines = (_OF_SERVER.sub('\\1*"', line) for line in text.splitlines() if not _OWN.match(line))
+    masks = (_VERSION.sub('\\1*"', _MEASURED.sub("\\1 *", line)) for line in lines)
+    return "".join(f"{line}\n" for line in dict.fromkeys(masks))  # one for all commands
 
 
 def check_golden(text: str, golden: Path) -> None:

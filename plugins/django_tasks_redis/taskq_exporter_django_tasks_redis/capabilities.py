@@ -35,7 +35,6 @@ _ALL: tuple[_What, ...] = (
     *_WORKERS,
     _ENQUEUED,
     *_FINISHED,
-    ("taskq_broker_roundtrip_seconds", ""),
 )
 #: Nothing outside the workers tells a start or a lost lease.
 _NEVER: tuple[_What, ...] = (("taskq_tasks_started_total", ""), ("taskq_tasks_redelivered_total", ""))

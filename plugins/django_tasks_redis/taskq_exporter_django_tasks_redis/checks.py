@@ -21,7 +21,7 @@ _REBUILD = "`manage.py rebuild_redis_status_index`"
 #: The commands of collect, follow, diagnose and detect, and no other; SELECT for databases beyond 0.
 _COMMANDS = (
     "time", "exists", "scan", "zcount", "zrangebyscore", "hget", "hmget", "hstrlen", "xrange", "xpending",
-    "xinfo|stream", "xinfo|groups", "xinfo|consumers", "select", "hello",
+    "xinfo|stream", "xinfo|groups", "xinfo|consumers", "info", "select", "hello",
 )  # fmt: skip
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from taskq_exporter_redis import Discovery, RedisClient
+from taskq_exporter_redis import Discovery, RedisClient, ServerInfo, Told
 from taskq_exporter_redis import connect as connect_redis
 
-from taskq_exporter.api import AdapterError, BrokerStats, Problem, Reason, Snapshot, Source
+from taskq_exporter.api import AdapterError, Problem, Reason, Snapshot, Source
 from taskq_exporter_django_tasks_redis.capabilities import capabilities
 from taskq_exporter_django_tasks_redis.discovery import QueueFinder
 from taskq_exporter_django_tasks_redis.keys import STATUSES, Keys
@@ -40,6 +39,7 @@ class Client:
         self.redis = redis
         self.options: DjangoTasksRedisOptions = source.options
         self.keys = Keys(self.options.prefix, self.options.alias)
+        self.server_info = ServerInfo(source.disabled)
         self._source = source
         self._reported = 0
         self._stack = stack
@@ -94,9 +94,9 @@ async def collect(client: Client) -> Snapshot:
 async def observe(client: Client) -> tuple[Snapshot, Consumers]:
     """The snapshot, and the consumers behind its numbers of workers. Raises AdapterError as collect does."""
     redis = client.redis
-    view, finishes, roundtrip = await _look(client)
+    view, finishes, server = await _look(client)
     names, missing = await client.queue_names()
-    problems: dict[tuple[Reason, str], Problem] = {}
+    problems = {(problem.reason, problem.part): problem for problem in server.problems}
     for error, part in missing:
         _note(problems, error, part)
     answers: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -119,32 +119,36 @@ async def observe(client: Client) -> tuple[Snapshot, Consumers]:
         queues_complete=not missing,
         longest_runs=[run for name, of_queue in answers.items() for run in longest_runs(view, name, of_queue)],
         worker_states={} if reading is None else consumers.states(),
-        broker=BrokerStats(roundtrip_seconds=roundtrip),
-        capabilities=capabilities(
-            indexed=view.indexed,
-            finishes=finishes,
-            counts_added=counts_added(answers.values()),
-            problems=problems.values(),
-        ),
+        broker=server.stats,
+        capabilities=[
+            *capabilities(
+                indexed=view.indexed,
+                finishes=finishes,
+                counts_added=counts_added(answers.values()),
+                problems=problems.values(),
+            ),
+            *server.capabilities,
+        ],
         problems=list(problems.values()),
         commands=client.commands(),
     )
     return snapshot, consumers
 
 
-async def _look(client: Client) -> tuple[View, bool, float]:
-    """The clock and the index's state, whether finished tasks are indexed, and the seconds of the round trip."""
+async def _look(client: Client) -> tuple[View, bool, Told]:
+    """The clock and the index's state, whether finished tasks are indexed, and what the server tells of itself."""
     keys = client.keys
-    started = time.perf_counter()
     replies = await client.redis.pipeline(
         [
             ("TIME",),
             ("EXISTS", keys.index_built),
             ("EXISTS", keys.results),
             ("EXISTS", *(keys.status(status) for status in STATUSES)),
+            *client.server_info.commands,
         ]
     )
-    roundtrip = time.perf_counter() - started
+    server = client.server_info.told(replies[4:], client.redis.roundtrip_seconds)
+    del replies[4:]
     for reply in replies:
         if isinstance(reply, AdapterError):
             raise reply
@@ -153,7 +157,7 @@ async def _look(client: Client) -> tuple[View, bool, float]:
     # A backend that has stored nothing yet is at 0, whichever version it will be. Sets without the mark: 0.4 runs, and
     # what 0.3 stored is not in them.
     indexed = bool(built or not stored)
-    return View(keys=keys, options=client.options, now=now, indexed=indexed), bool(indexed or sets), roundtrip
+    return View(keys=keys, options=client.options, now=now, indexed=indexed), bool(indexed or sets), server
 
 
 async def _ask(

@@ -1,6 +1,7 @@
 """Toolkit for taskq-exporter adapters whose queues are in Redis."""
 
 from taskq_exporter_redis.acl import acl_line
+from taskq_exporter_redis.broker import ServerInfo, Told
 from taskq_exporter_redis.client import RedisClient, connect
 from taskq_exporter_redis.cursor import Entry, ZsetCursor
 from taskq_exporter_redis.discovery import Discovery, escape_glob, scan
@@ -12,6 +13,8 @@ __all__ = [
     "Entry",
     "RedisClient",
     "SentinelOptions",
+    "ServerInfo",
+    "Told",
     "ZsetCursor",
     "acl_line",
     "connect",

@@ -132,5 +132,6 @@ def _capabilities(broker: AmqpBroker, error: AdapterError | None, *, held: bool,
         Capability(family=UNACKED, reason=api),
         Capability(family="taskq_queue_bytes", reason=api),
         Capability(family="taskq_broker_memory_bytes", reason=nodes),
+        Capability(family="taskq_broker_memory_limit_bytes", reason=nodes),
         Capability(family="taskq_broker_connections", reason=nodes),
     ]

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from taskq_exporter_redis import Discovery, RedisClient
+from taskq_exporter_redis import Discovery, RedisClient, ServerInfo
 from taskq_exporter_redis import connect as connect_redis
 
 from taskq_exporter.api import Finding, Snapshot, Source
@@ -45,6 +45,7 @@ class RedisBroker:
         self.unacked = Unacked(redis, layout, source.options.enqueued_header)
         self.tails = Tails(redis, layout, source.options.enqueued_header)
         self.redbeat = Redbeat(redis, source.options)
+        self.server_info = ServerInfo(source.disabled)
         self._search = QueueSearch(redis, layout, self.bindings, self.queues, every=source.options.discovery_interval)
         self.queue_search = self._search.walks
         self.unacked_reads = Discovery(self._read_unacked, READ_UNACKED_EVERY)

@@ -37,7 +37,7 @@ def grants(source: Source) -> str:
         f"~{escape_glob(layout.unacked)}",
         f"~{escape_glob(layout.unacked_index)}",
         f"&{layout.events}",
-        *("-@all", "+hello", "+select", "+ping", "+time", "+scan", "+psubscribe"),
+        *("-@all", "+hello", "+select", "+ping", "+time", "+scan", "+psubscribe", "+info"),
         *("+scard", "+smembers", "+hlen", "+hstrlen", "+hmget", "+zcard", "+zrange"),
     ]
     redbeat = [] if options.redbeat is False else [redbeat_rights(options)]

@@ -64,10 +64,13 @@ async def collect(broker: RedisBroker) -> Snapshot:
             ("TIME",),
             ("HLEN", broker.layout.unacked),
             ("ZRANGE", broker.layout.unacked_index, 0, 0, "WITHSCORES"),
+            *broker.server_info.commands,
             *(("LLEN", key) for key in keys),
         ]
     )
-    (clock, unacked, oldest), lengths = replies[:3], iter(replies[3:])
+    first = 3 + len(broker.server_info.commands)
+    (clock, unacked, oldest), lengths = replies[:3], iter(replies[first:])
+    server = broker.server_info.told(replies[3:first], broker.redis.roundtrip_seconds)
     now = int(clock[0]) + int(clock[1]) / 1e6 if isinstance(clock, list) else time.time()
     held = None
     try:
@@ -110,8 +113,9 @@ async def collect(broker: RedisBroker) -> Snapshot:
         queues=stats,
         queues_complete=complete_list,
         schedulers=redbeat.schedulers,
-        capabilities=(*CAPABILITIES, *ages.capabilities, *redbeat.capabilities),
-        problems=[*problems, *redbeat.problems],
+        broker=server.stats,
+        capabilities=(*CAPABILITIES, *server.capabilities, *ages.capabilities, *redbeat.capabilities),
+        problems=[*problems, *redbeat.problems, *server.problems],
         samples=[*samples, *redbeat.samples],
         findings=[
             *findings_of_held(held, oldest, now, broker.source.options.visibility_timeout),
