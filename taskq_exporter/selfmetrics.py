@@ -22,6 +22,7 @@ class SelfMetrics:
     def __init__(self) -> None:
         registry = CollectorRegistry(auto_describe=False)
         self._standard = (ProcessCollector(registry=registry), GCCollector(registry=registry))
+        self.process = True  # whether process_* and python_* are told
         self.adapters: Sequence[Adapter] = ()
         self.config_loaded_at: float | None = None
         self.config_ok = True
@@ -61,5 +62,5 @@ class SelfMetrics:
                 "1 if every checkpoint could be written; while 0, counters stand still.",
                 value=int(self.checkpoint_ok),
             )
-        for collector in self._standard:
+        for collector in self._standard if self.process else ():
             yield from collector.collect()

@@ -13,6 +13,7 @@ import structlog
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.checkpoint import StateDir
 from taskq_exporter.commands.common import UsageError, file_config, run_loop
+from taskq_exporter.commands.page_flags import add_page_arguments, page_options
 from taskq_exporter.config import load_config
 from taskq_exporter.environment import detect
 from taskq_exporter.exporter import Exporter
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web.telemetry-path", dest="path", default="/metrics", metavar="PATH", help="default /metrics"
     )
+    add_page_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,7 +66,8 @@ async def _run_server(arguments: argparse.Namespace, adapters: Adapters, host: s
     config = file_config(arguments, adapters)
     exporter = Exporter(_open_state(config))
     exporter.self_metrics.config_loaded()
-    server = Server(exporter, host, port, arguments.path)
+    exporter.self_metrics.process = arguments.process_metrics
+    server = Server(exporter, host, port, arguments.path, page_options(arguments))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -29,11 +29,13 @@ def make_app(exporter: Exporter, metrics_path: str = "/metrics", pages: PageOpti
 class Server:
     """Listens, and drains when stopped."""
 
-    def __init__(self, exporter: Exporter, host: str, port: int, metrics_path: str) -> None:
+    def __init__(
+        self, exporter: Exporter, host: str, port: int, metrics_path: str, pages: PageOptions | None = None
+    ) -> None:
         self._exporter = exporter
         self._host, self._port, self._path = host, port, metrics_path
         self._runner = web.AppRunner(
-            make_app(exporter, metrics_path), access_log=None, shutdown_timeout=10.0, handle_signals=False
+            make_app(exporter, metrics_path, pages), access_log=None, shutdown_timeout=10.0, handle_signals=False
         )
 
     async def start(self) -> None:
