@@ -46,7 +46,6 @@ async def bind_statements(transaction: Transaction, options: PostgresOptions, ki
         schema=schema,
         statements=[],
         default_queue=options.preset or "sql",
-        each=frozenset(there),
     )
     read = [t for table in variant.reads for t in ([table] if "*" not in table else _tables(table, members[table]))]
     for table in read:

@@ -9,7 +9,7 @@ from taskq_exporter_sql import Relation, TableName, Transaction, describe
 
 from taskq_exporter.api import AdapterError, Outcome, Problem, State
 from taskq_exporter_postgres.bind import bind_texts
-from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement
+from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement, Query
 from taskq_exporter_postgres.capabilities import able_states, tells_overdue, tells_ready_age
 from taskq_exporter_postgres.options import LIVE, WAITING, PostgresOptions, Table
 from taskq_exporter_postgres.placeholders import Blanks
@@ -17,13 +17,12 @@ from taskq_exporter_postgres.statements import (
     active_jobs,
     finished_jobs,
     index_advice,
-    spread_jobs,
-    waiting_jobs,
     worker_rows,
 )
 from taskq_exporter_postgres.table import BoundTable
+from taskq_exporter_postgres.waiting import can_be_looked_up, looked_up_jobs, spread_jobs, waiting_jobs
 
-__all__ = ["FINISHED_ROLES", "JOB_TIMES", "LIVE_ROLES", "bind_jobs", "bind_table", "bind_workers"]
+__all__ = ["FINISHED_ROLES", "JOB_TIMES", "LIVE_ROLES", "bind_jobs", "bind_table", "bind_workers", "tables_of"]
 
 JOB_TIMES = ("scheduled_at", "started_at", "finished_at", "created_at")
 #: What collect() reads; finished_at and id are the follower's.
@@ -62,6 +61,11 @@ def bind_workers(options: PostgresOptions, found: dict[TableName, Relation]) -> 
     )
 
 
+def tables_of(options: PostgresOptions) -> list[TableName]:
+    """The jobs table, and that of the workers where there is one."""
+    return [_table(options).table_name, *([options.workers.table_name] if options.workers else [])]
+
+
 async def bind_table(
     transaction: Transaction, options: PostgresOptions, kinds: Sequence[str], *, worker_ttl: float
 ) -> Binding:
@@ -70,8 +74,7 @@ async def bind_table(
     Raises AdapterError: schema, permission, unsupported. Hidden rows and workers that do not fit are problems of it.
     """
     table = _table(options)
-    names = [table.table_name, *([options.workers.table_name] if options.workers else [])]
-    found = await describe(transaction, names)
+    found = await describe(transaction, tables_of(options))
     binding = Binding(schema=options.schema_name, statements=[], default_queue=table.default_queue)
     if "finished" in kinds:
         if options.outcomes:
@@ -123,8 +126,8 @@ def _live(jobs: BoundTable, table: Table, options: PostgresOptions) -> list[Boun
                 columns=frozenset(told),
                 states=waiting,
                 limited=True,
+                forms=_forms(jobs, table),
                 spread=(lambda blanks: spread_jobs(jobs, table, limit=blanks.limit)) if columns.queue else None,
-                ordered=lambda blanks: waiting_jobs(jobs, table, limit=blanks.limit, ordered=True),
                 index=index_advice(table, role),
             )
         )
@@ -146,6 +149,18 @@ def _live(jobs: BoundTable, table: Table, options: PostgresOptions) -> list[Boun
             )
         )
     return statements
+
+
+def _forms(jobs: BoundTable, table: Table) -> list[Query]:
+    """What waits, in the order of an index by queue and priority."""
+
+    def looked_up(blanks: Blanks) -> sql.Composable:
+        return looked_up_jobs(jobs, table, limit=blanks.limit)
+
+    def ordered(blanks: Blanks) -> sql.Composable:
+        return waiting_jobs(jobs, table, limit=blanks.limit, ordered=True)
+
+    return [ordered, looked_up] if can_be_looked_up(jobs, table) else [ordered]
 
 
 def _workers(workers: BoundTable, options: PostgresOptions, worker_ttl: float) -> BoundStatement:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg import sql
-from taskq_exporter_sql import Transaction, full_reads, needs_sort
+from taskq_exporter_sql import Transaction, plan_of
 
 from taskq_exporter.api import AdapterError, Outcome, Problem, Reason, State
 from taskq_exporter_postgres.placeholders import Blanks
@@ -14,6 +14,7 @@ from taskq_exporter_postgres.preset import Statements
 
 __all__ = ["Binding", "BoundStatement", "advised", "guarded"]
 
+Query = Callable[[Blanks], sql.Composable]
 #: Failures of one statement that do not concern the others.
 OF_ONE = frozenset({Reason.SCHEMA, Reason.PERMISSION, Reason.COST, Reason.UNSUPPORTED})
 
@@ -24,14 +25,14 @@ class BoundStatement:
 
     kind: str
     name: str
-    query: Callable[[Blanks], sql.Composable]  # gives columns.COLUMNS[kind], in their order
+    query: Query  # gives columns.COLUMNS[kind], in their order
     columns: frozenset[str]  # those of them that may hold something
     states: tuple[State, ...] = ()  # kind jobs: which it tells
     outcomes: tuple[Outcome, ...] = ()  # kind finished: which it tells
     partial: bool = False  # kind finished: it does not see all of them
     limited: bool = False  # it stops at {limit} rows
-    spread: Callable[[Blanks], sql.Composable] | None = None  # the same for when it does, some rows of each queue
-    ordered: Callable[[Blanks], sql.Composable] | None = None  # the same, cheaper where an index has its order
+    forms: Sequence[Query] = ()  # the same, cheaper where an index has their order
+    spread: Query | None = None  # the same for when it stopped at its limit: some rows of each queue
     above: frozenset[str] = frozenset()  # TABLE.COLUMN of the ids that bound it
     index: str = ""  # the CREATE INDEX that makes it cheap
     optional: bool = False
@@ -53,12 +54,11 @@ class Binding:
     problems: list[Problem] = field(default_factory=list)  # of statements that are left out
     lacking: dict[str, Reason] = field(default_factory=dict)  # the same by KIND.NAME
     default_queue: str = ""  # of rows without a queue
-    each: frozenset[str] = frozenset()  # the tables that were found for patterns
+    there: tuple[str, ...] = ()  # marks of the described tables, or names of those found for patterns
     unreadable: frozenset[str] = frozenset()  # what patterns stand for whose tables may not be read
     mode: str | None = None  # how the follower counts
     followed: Statements = field(default_factory=Statements)  # what the follower counts, where it is given as text
     guarded: bool = False  # whether the plans were looked at
-    in_order: frozenset[str] = frozenset()  # statements whose `ordered` needs no sort
     bound_at: float = 0.0  # the loop's time
     dropped: Sequence[BoundStatement] = ()  # what is left out
 
@@ -78,26 +78,43 @@ class Binding:
 async def guarded(
     transaction: Transaction, binding: Binding, blanks: Blanks, kinds: Iterable[str], *, allow_seq_scan: bool
 ) -> None:
-    """Leave out the statements whose plan reads a large table from end to end, unless that was looked at before.
+    """Look at the plans, unless that was done before: each statement takes its cheapest form.
 
-    Raises AdapterError of the server.
+    Those that read a large table from end to end are left out. Raises AdapterError of the server.
     """
-    if binding.guarded or allow_seq_scan:
+    if binding.guarded:
         return
     binding.guarded = True
     for one in [one for one in binding.statements if one.kind in kinds]:
         try:
             async with transaction.savepoint():
-                reads = await full_reads(transaction, one.query(blanks), doing=one.doing)
-                if one.ordered and not await needs_sort(transaction, one.ordered(blanks), doing=one.doing):
-                    binding.in_order |= {one.name}
+                best, refused = await _planned(transaction, one, blanks)
         except AdapterError as error:
             if error.reason not in OF_ONE:
                 raise
             binding.leave_out(one, advised(one, error))
             continue
-        if reads:
-            binding.leave_out(one, AdapterError(Reason.COST, _too_costly(one, ", ".join(map(str, reads)))))
+        if refused and not allow_seq_scan:
+            binding.leave_out(one, AdapterError(Reason.COST, _too_costly(one, refused)))
+        else:
+            binding.statements = [best if other is one else other for other in binding.statements]
+
+
+async def _planned(transaction: Transaction, one: BoundStatement, blanks: Blanks) -> tuple[BoundStatement, str]:
+    """The statement in its cheapest form, and the large tables that its usual one reads from end to end."""
+    plan = await plan_of(transaction, one.query(blanks), doing=one.doing)
+    refused = ", ".join(map(str, await plan.full_reads(transaction)))
+    query, cost = one.query, plan.cost
+    for form in one.forms:
+        plan = await plan_of(transaction, form(blanks), doing=one.doing)
+        if plan.cost <= cost and not plan.sorts:
+            query, cost = form, plan.cost
+    spread = one.spread
+    if spread is not None:
+        plan = await plan_of(transaction, spread(blanks), doing=one.doing)
+        if plan.sorts or await plan.full_reads(transaction):
+            spread = None  # without an index by queue, finding a queue costs as much as finding all
+    return replace(one, query=query, forms=(), spread=spread), refused
 
 
 def _too_costly(one: BoundStatement, tables: str) -> str:

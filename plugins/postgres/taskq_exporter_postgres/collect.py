@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from psycopg import sql
-from taskq_exporter_sql import SqlClient, Transaction, needs_sort, read_only
+from taskq_exporter_sql import SqlClient, Transaction, read_only
 
 from taskq_exporter.api import AdapterError, BrokerStats, Problem, Reason, Snapshot, Source
 from taskq_exporter_postgres.binding import bind
@@ -57,8 +57,6 @@ async def _collect(source: Source, client: SqlClient, transaction: Transaction) 
     problems = list(binding.problems)
     answers: list[tuple[BoundStatement, list[tuple[Any, ...]], bool]] = []
     for one in binding.statements:
-        if one.ordered and one.name in binding.in_order:
-            one = replace(one, query=one.ordered)
         try:
             rows, capped = await _spread(client, transaction, one, blanks, source.worker_ttl)
             answers.append((one, rows, capped))
@@ -120,20 +118,15 @@ async def _spread(
 
     In its usual form it may stop within the first queue. For a minute after that it is asked for in the other one.
     """
+    if one.spread is None:
+        return await _rows(transaction, one, blanks, worker_ttl), False
     now = asyncio.get_running_loop().time()
     full: dict[str, float] = client.memory.setdefault(_FULL, {})
-    if one.spread is not None and now - full.get(one.name, -inf) < FULL_FOR:
-        return await _rows(transaction, replace(one, query=one.spread), blanks, worker_ttl), True
-    rows = await _rows(transaction, one, blanks, worker_ttl)
-    counted = sum(row[_N] or 0 for row in rows) if one.spread else 0
-    # without an index by queue, finding a queue costs as much as finding all
-    if (
-        one.spread is None
-        or counted < blanks.limit
-        or await needs_sort(transaction, one.spread(blanks), doing=one.doing)
-    ):
-        return rows, False
-    full[one.name] = now
+    if now - full.get(one.name, -inf) >= FULL_FOR:
+        rows = await _rows(transaction, one, blanks, worker_ttl)
+        if sum(row[_N] or 0 for row in rows) < blanks.limit:
+            return rows, False
+        full[one.name] = now
     return await _rows(transaction, replace(one, query=one.spread), blanks, worker_ttl), True
 
 

@@ -1,4 +1,4 @@
-"""The statements over a jobs table and a worker table: small sets through partial or leading-state indexes.
+"""The statements over a jobs table and a worker table, but for what waits: small sets through indexes.
 
 Each state word is a SELECT of its own with the word as a literal: `state IN (…)`, `NOT IN (…)`, functions of the
 column and parameters all lose partial indexes (PostgreSQL 15, measured).
@@ -6,21 +6,19 @@ column and parameters all lose partial indexes (PostgreSQL 15, measured).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from psycopg import sql
 
 from taskq_exporter.api import Outcome, State
 from taskq_exporter_postgres.options import WAITING, Table
-from taskq_exporter_postgres.table import MAX_LABEL, BoundTable, seconds_between
+from taskq_exporter_postgres.table import BoundTable, seconds_between
 
 __all__ = [
     "MAX_ROWS",
     "active_jobs",
     "finished_jobs",
     "index_advice",
-    "spread_jobs",
-    "waiting_jobs",
     "worker_rows",
 ]
 
@@ -32,97 +30,6 @@ _AGE = seconds_between(sql.SQL("min(nullif(since, '-infinity'))"), sql.SQL("now(
 
 def _union(selects: Iterable[sql.Composable]) -> sql.Composable:
     return sql.SQL(" UNION ALL ").join(selects)
-
-
-def waiting_jobs(jobs: BoundTable, table: Table, *, limit: int, ordered: bool = False) -> sql.Composable:
-    """Rows of kind jobs: waiting ones with the oldest age of those that are ready; no more than `limit` of a word.
-
-    In the order of an index by queue and priority, groups need no hash table, which takes half the time; without such
-    an index the order would take far more.
-    """
-
-    def one(word: str) -> sql.Composable:
-        order = sql.SQL(" ORDER BY queue, priority") if ordered else sql.SQL("")
-        return sql.SQL("{}{} LIMIT {}").format(_waiting(jobs, table, word), order, sql.Literal(limit))
-
-    return _counted(table, one)
-
-
-def spread_jobs(jobs: BoundTable, table: Table, *, limit: int) -> sql.Composable:
-    """The same, of no more than `limit` jobs for each state word, shared among the queues.
-
-    The queues are found one after the other, each through an index that begins with the queue.
-    """
-    queue = jobs.column("queue")
-
-    def one(word: str) -> sql.Composable:
-        return sql.SQL(
-            "SELECT j.* FROM (WITH RECURSIVE names AS ("
-            "(SELECT {queue} AS name FROM {table} WHERE {is_word} AND {queue} IS NOT NULL ORDER BY 1 LIMIT 1)"
-            " UNION ALL SELECT (SELECT {queue} FROM {table} WHERE {is_word} AND {queue} > names.name"
-            " ORDER BY 1 LIMIT 1) FROM names WHERE names.name IS NOT NULL)"
-            " SELECT name, count(*) OVER () AS n FROM names WHERE name IS NOT NULL) AS taskq_names"
-            " CROSS JOIN LATERAL ({select} AND {queue} = taskq_names.name"
-            " LIMIT greatest({limit} / taskq_names.n, 1)) AS j"
-            " UNION ALL (SELECT * FROM ({select} AND {queue} IS NULL) AS j LIMIT {limit})"
-        ).format(
-            queue=queue,
-            table=jobs.name.identifier,
-            is_word=jobs.state_is(word),
-            select=_waiting(jobs, table, word),
-            limit=sql.Literal(limit),
-        )
-
-    return _counted(table, one)
-
-
-def _waiting(jobs: BoundTable, table: Table, word: str) -> sql.Composable:
-    """Waiting jobs of one state word; the condition on it comes last."""
-    scheduled = jobs.time("scheduled_at", null_where=table.immediate_sentinel)
-    return sql.SQL(
-        "SELECT {queue} AS queue, {priority} AS priority, {scheduled} AS scheduled, {tried} AS tried,"
-        " greatest({created}, {scheduled}) AS since FROM {table} WHERE {is_word}"
-    ).format(
-        queue=jobs.key("queue"),
-        priority=jobs.key("priority"),
-        scheduled=scheduled,
-        tried=sql.SQL("{} > 0").format(jobs.column("attempts")) if jobs.has("attempts") else sql.SQL("false"),
-        created=jobs.time("created_at"),
-        table=jobs.name.identifier,
-        is_word=jobs.state_is(word),
-    )
-
-
-def _counted(table: Table, rows: Callable[[str], sql.Composable]) -> sql.Composable:
-    """Labels and states are made of groups and not of jobs, which takes half the time.
-
-    The oldest of all is the oldest that is ready, where one is: what runs later counts from a time to come.
-    """
-
-    def one(state: State, word: str) -> sql.Composable:
-        # a job without a time is due, unless its state says that it waits
-        later = sql.SQL("scheduled > now()" if state is State.READY else "(scheduled <= now()) IS NOT TRUE")
-        retry = later if state is State.RETRY else sql.SQL("tried AND {}").format(later)
-        return sql.SQL(
-            "SELECT queue, priority, {moved} AS moved, count(*) AS n, count(*) FILTER (WHERE {later}) AS later,"
-            " count(*) FILTER (WHERE {retry}) AS retry, min(nullif(since, '-infinity')) AS since"
-            " FROM ({rows}) AS j GROUP BY queue, priority"
-        ).format(moved=sql.Literal(state is not State.READY), later=later, retry=retry, rows=rows(word))
-
-    return sql.SQL(
-        "SELECT left(coalesce(queue::text, {default}), {length}) AS queue, state, NULL::text AS task,"
-        " NULL::text AS worker, left(priority::text, {length}) AS priority, told.n,"
-        " CASE WHEN state = 'ready' THEN {age} END AS oldest_seconds,"
-        " CASE WHEN moved AND state = 'ready' THEN told.n END AS overdue"
-        " FROM ({groups}) AS counted CROSS JOIN LATERAL"
-        " (VALUES ('ready', counted.n - later), ('scheduled', later - retry), ('retry', retry)) AS told (state, n)"
-        " WHERE told.n > 0"
-    ).format(
-        default=sql.Literal(table.default_queue),
-        length=sql.Literal(MAX_LABEL),
-        age=seconds_between(sql.SQL("since"), sql.SQL("now()")),
-        groups=_union(one(state, word) for state in WAITING for word in table.words(state)),
-    )
 
 
 def active_jobs(jobs: BoundTable, table: Table) -> sql.Composable:

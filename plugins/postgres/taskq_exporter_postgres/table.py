@@ -59,6 +59,7 @@ class BoundTable:
         self.name = name
         self.columns = columns
         self._hides_rows = relation.hides_rows
+        self._not_null = {role for role, column in columns.items() if relation.columns[column].not_null}
         self._types = {role: relation.columns[column].type for role, column in columns.items()}
         self._zone = sql.Literal(naive_timezone)
         self._per_second = _PER_SECOND.get(epoch_unit or "")
@@ -86,6 +87,14 @@ class BoundTable:
     def is_naive(self, role: str) -> bool:
         """Whether the role's column holds times without time zone."""
         return self._types[role] == _NAIVE
+
+    def has_zone(self, role: str) -> bool:
+        """Whether the role's column is given and holds times with time zone."""
+        return self._types.get(role) == _WITH_ZONE
+
+    def is_exact(self, role: str) -> bool:
+        """Whether a row is found again by what key() says of it, through an index on the role's column."""
+        return role in self._not_null and self._types[role] in (*_NUMBERS, "text", "character varying")
 
     def column(self, role: str) -> sql.Composable:
         """The column itself; only for a role that is given."""

@@ -52,6 +52,15 @@ TABLE: dict[str, Any] = {
     "states": {"ready": ["queued"], "running": ["active"], "succeeded": ["done"], "failed": ["error"]},
 }
 WORKERS = {"name": "workers", "columns": {"id": "id", "heartbeat": "last_seen", "slots": "slots"}, "stale_after": "60s"}
+FILL = """
+INSERT INTO jobs (queue, kind, state, priority, attempts, created_at, run_at, started_at, finished_at, locked_by)
+SELECT 'q' || n % 3, 'k' || n % 5, (ARRAY['queued', 'queued', 'active', 'done', 'error'])[1 + n % 5], n % 4,
+    CASE WHEN n % 7 = 0 THEN 1 ELSE 0 END, now() - n * interval '1 s',
+    CASE (n / 3) % 3 WHEN 0 THEN NULL WHEN 1 THEN now() - n * interval '0.5 s' ELSE now() + interval '1 h' END,
+    CASE WHEN n % 5 >= 2 THEN now() - n * interval '0.2 s' END,
+    CASE WHEN n % 5 >= 3 THEN now() END, CASE WHEN n % 5 >= 2 THEN 'w' || n % 4 END
+FROM generate_series(1, 1000) AS n
+"""
 PASSWORD = "s3cret-of-the-exporter"
 
 
@@ -176,6 +185,12 @@ def table() -> dict[str, Any]:
 def workers() -> dict[str, Any]:
     """The description of the worker table."""
     return WORKERS
+
+
+@pytest.fixture
+def fill() -> str:
+    """A thousand jobs of every state, in three queues."""
+    return FILL
 
 
 @pytest.fixture

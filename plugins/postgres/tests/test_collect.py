@@ -7,23 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 from taskq_exporter_postgres.adapter import collect, connect
-from taskq_exporter_postgres.bind_table import LIVE_ROLES, bind_jobs
-from taskq_exporter_postgres.options import PostgresOptions
-from taskq_exporter_postgres.statements import active_jobs, waiting_jobs
-from taskq_exporter_sql import describe, read_only
 
 from taskq_exporter.api import QueueStats, Snapshot, Source, State, WorkerState
 
 Admin = psycopg.Connection[Any]
-FILL = """
-INSERT INTO jobs (queue, kind, state, priority, attempts, created_at, run_at, started_at, finished_at, locked_by)
-SELECT 'q' || n % 3, 'k' || n % 5, (ARRAY['queued', 'queued', 'active', 'done', 'error'])[1 + n % 5], n % 4,
-    CASE WHEN n % 7 = 0 THEN 1 ELSE 0 END, now() - n * interval '1 s',
-    CASE (n / 3) % 3 WHEN 0 THEN NULL WHEN 1 THEN now() - n * interval '0.5 s' ELSE now() + interval '1 h' END,
-    CASE WHEN n % 5 >= 2 THEN now() - n * interval '0.2 s' END,
-    CASE WHEN n % 5 >= 3 THEN now() END, CASE WHEN n % 5 >= 2 THEN 'w' || n % 4 END
-FROM generate_series(1, 1000) AS n
-"""
 
 
 async def collect_once(source: Source) -> Snapshot:
@@ -35,8 +22,8 @@ def by_name(snapshot: Snapshot) -> dict[str, QueueStats]:
     return {queue.name: queue for queue in snapshot.queues}
 
 
-async def test_counts_equal_plain_counts(jobs: Admin, make_source: Any) -> None:
-    jobs.execute(FILL)
+async def test_counts_equal_plain_counts(jobs: Admin, make_source: Any, fill: str) -> None:
+    jobs.execute(fill)
     snapshot = await collect_once(make_source())
     said = {(q.name, state.value): n for q in snapshot.queues for state, n in q.tasks.items() if n}
     plain = jobs.execute(
@@ -53,33 +40,6 @@ async def test_counts_equal_plain_counts(jobs: Admin, make_source: Any) -> None:
     ).fetchall()
     assert levels == {(queue, level): n for queue, level, n in plain_levels}
     assert (snapshot.server, snapshot.server_version.split(".")[0].isdigit()) == ("postgresql", True)
-
-
-async def test_in_the_order_of_an_index_the_counts_are_the_same(jobs: Admin, make_source: Any, table: Any) -> None:
-    """Where there is such an index: sorting all that waits would cost more than it saves."""
-    table["states"] |= {"scheduled": ["done"], "retry": ["error"]}
-    del table["states"]["succeeded"], table["states"]["failed"]
-    jobs.execute(FILL)
-    jobs.execute(
-        "UPDATE jobs SET queue = NULL WHERE id % 10 = 3; UPDATE jobs SET created_at = '-infinity' WHERE id = 15"
-    )
-    source = make_source(table)
-    async with connect(source) as client:
-        sorted_, binding = by_name(await collect(source, client)), client.memory["binding"]
-        assert binding.in_order == frozenset()
-    for word in ("queued", "done", "error"):
-        jobs.execute(f"CREATE INDEX ON jobs (queue, priority, run_at) WHERE state = '{word}'")
-    jobs.execute("VACUUM ANALYZE jobs")
-    async with connect(source) as client:
-        for _ in range(2):
-            ordered, binding = by_name(await collect(source, client)), client.memory["binding"]
-            assert binding.in_order == {"waiting"}
-            assert [(q.tasks, q.by_priority, q.overdue) for q in ordered.values()] == [
-                (q.tasks, q.by_priority, q.overdue) for q in sorted_.values()
-            ]
-            ages = {name: q.oldest_age[State.READY] for name, q in ordered.items()}
-            assert ages == {n: pytest.approx(q.oldest_age[State.READY], abs=20) for n, q in sorted_.items()}
-    assert len(ordered) == 4
 
 
 async def test_ages_are_by_the_servers_clock(jobs: Admin, make_source: Any) -> None:
@@ -303,35 +263,8 @@ async def test_a_sentinel_for_immediately(admin: Admin, make_source: Any) -> Non
     assert queue.oldest_age[State.READY] == pytest.approx(60, abs=5)
 
 
-async def test_statements_use_the_partial_indexes(jobs: Admin, make_source: Any) -> None:
-    """Cost follows the live jobs, not the history."""
-    jobs.execute("INSERT INTO jobs (state, finished_at) SELECT 'done', now() FROM generate_series(1, 20000)")
-    jobs.execute(FILL)
-    jobs.execute("VACUUM ANALYZE jobs")
-    source = make_source()
-    options: PostgresOptions = source.options
-    async with connect(source) as client, read_only(client, timeout=5) as transaction:
-        bound = bind_jobs(options, await describe(transaction, [options.table.table_name]), LIVE_ROLES)
-    for statement in (waiting_jobs(bound, options.table, limit=100_001), active_jobs(bound, options.table)):
-        plan = "\n".join(row[0] for row in jobs.execute(b"EXPLAIN " + statement.as_bytes(jobs)))
-        assert "Seq Scan" not in plan
-        assert "jobs_queued" in plan or "jobs_active" in plan
-
-
-async def test_what_a_collect_costs_is_told(jobs: Admin, make_source: Any) -> None:
-    source = make_source()
-    async with connect(source) as client:
-        snapshot = await collect(source, client)
-        assert set(snapshot.query_seconds) == {"waiting", "active"}
-        assert snapshot.commands > 5, "the plans are looked at first"
-        snapshot = await collect(source, client)
-    assert snapshot.commands == 5  # BEGIN, catalogs, waiting, active, COMMIT
-    assert snapshot.broker is not None
-    assert 0 < (snapshot.broker.roundtrip_seconds or 0) < 1
-
-
-async def test_reading_changes_nothing(jobs: Admin, make_source: Any, workers: Any) -> None:
-    jobs.execute(FILL)
+async def test_reading_changes_nothing(jobs: Admin, make_source: Any, workers: Any, fill: str) -> None:
+    jobs.execute(fill)
     jobs.execute("INSERT INTO workers VALUES ('w1', now(), 4)")
     rows = "SELECT xmin, xmax, ctid, t.* FROM {} AS t ORDER BY 4"
     before = [jobs.execute(rows.format(name)).fetchall() for name in ("jobs", "workers")]

@@ -1,8 +1,8 @@
 """Toolkit for taskq-exporter adapters whose queues are in a SQL database."""
 
-from taskq_exporter_sql.catalog import DEFAULT_SCHEMA, Column, Relation, TableName, describe, parse_table_name
+from taskq_exporter_sql.catalog import DEFAULT_SCHEMA, Column, Relation, TableName, describe, marks, parse_table_name
 from taskq_exporter_sql.client import SqlClient, Transaction, connect, read_only
-from taskq_exporter_sql.guard import FullRead, full_reads, needs_sort
+from taskq_exporter_sql.guard import FullRead, Plan, full_reads, plan_of
 from taskq_exporter_sql.horizon import Horizon, IdMarks, XidCursor, read_horizon
 from taskq_exporter_sql.rights import ROLE, SETTINGS, grant_select, grant_usage, hidden_rows
 from taskq_exporter_sql.totals import MAX_GROUPS, count_finished, event_counts, finished_totals
@@ -16,6 +16,7 @@ __all__ = [
     "FullRead",
     "Horizon",
     "IdMarks",
+    "Plan",
     "Relation",
     "SqlClient",
     "TableName",
@@ -30,8 +31,9 @@ __all__ = [
     "grant_select",
     "grant_usage",
     "hidden_rows",
-    "needs_sort",
+    "marks",
     "parse_table_name",
+    "plan_of",
     "read_horizon",
     "read_only",
 ]

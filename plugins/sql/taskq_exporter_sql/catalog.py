@@ -10,7 +10,7 @@ from psycopg import sql
 
 from taskq_exporter_sql.client import Transaction
 
-__all__ = ["Column", "Relation", "TableName", "describe", "parse_table_name"]
+__all__ = ["Column", "Relation", "TableName", "describe", "marks", "parse_table_name"]
 
 DEFAULT_SCHEMA = "public"
 _PART = r'(?:"((?:[^"]|"")+)"|([^".\s]+))'
@@ -56,6 +56,7 @@ class Column:
 
     type: str
     readable: bool
+    not_null: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,39 +74,68 @@ class Relation:
         return self.kind in "rp" and "xmin" in self.columns
 
 
+# row-level security applies to the role, and no policy shows it every row
+_HIDES = """row_security_active(c.oid) AND NOT coalesce((
+    SELECT bool_or(p.polpermissive AND shows_all) AND bool_and(p.polpermissive OR shows_all)
+    FROM pg_policy p, LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) = 'true' AS shows_all) s
+    WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')
+        AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(r, 'USAGE'))
+), false)"""
 _QUERY = """
-SELECT n.nspname, c.relname, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'),
-    row_security_active(c.oid) AND NOT coalesce((
-        SELECT bool_or(p.polpermissive AND shows_all) AND bool_and(p.polpermissive OR shows_all)
-        FROM pg_policy p, LATERAL (SELECT pg_get_expr(p.polqual, p.polrelid) = 'true' AS shows_all) s
-        WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')
-            AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(r, 'USAGE'))
-    ), false),
-    a.attname,
-    format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL), has_column_privilege(c.oid, a.attnum, 'SELECT')
+SELECT n.nspname, c.relname, c.relkind::text, has_schema_privilege(n.oid, 'USAGE'), {hides}, a.attname,
+    format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL), has_column_privilege(c.oid, a.attnum, 'SELECT'),
+    a.attnotnull
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.relname = ANY (ARRAY[{tables}]) AND (n.nspname, c.relname) IN ({names})
-    AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT a.attisdropped AND (a.attnum > 0 OR a.attname = 'xmin')
+WHERE {named} AND NOT a.attisdropped AND (a.attnum > 0 OR a.attname = 'xmin')
+"""
+# the rows that ALTER, GRANT and the like write again; neither VACUUM nor ANALYZE does
+_MARKS = """
+SELECT concat_ws(' ', c.oid, c.xmin, (
+    SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid
+)), row_security_active(c.oid) FROM pg_class c WHERE c.oid = ANY (ARRAY[{tables}]) ORDER BY c.oid
+"""
+_HIDDEN = "SELECT ({hides})::text FROM pg_class c WHERE c.oid = ANY (ARRAY[{tables}]) ORDER BY c.oid"
+# the name by itself, for the index on it: the exporter's transactions have no bitmap scans, which an OR needs
+_NAMED = """
+c.relname = ANY (ARRAY[{tables}]) AND (n.nspname, c.relname) IN ({names}) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
 
 
 async def describe(transaction: Transaction, names: Iterable[TableName]) -> dict[TableName, Relation]:
     """Those of the tables that exist. Everybody may read the catalogs. Raises AdapterError."""
+    query = sql.SQL(_QUERY).format(hides=sql.SQL(_HIDES), named=_named(names))
+    rows = await transaction.fetch("describe", query, doing="reading the catalogs")
+    found: dict[TableName, Relation] = {}
+    columns: dict[TableName, dict[str, Column]] = {}
+    for schema, table, kind, usable, hides, column, type_, readable, not_null in rows:
+        name = TableName(schema, table)
+        of_table = columns.setdefault(name, {})
+        found.setdefault(name, Relation(kind, usable, of_table, hides))
+        of_table[column] = Column(type_, readable, not_null)
+    return found
+
+
+async def marks(transaction: Transaction, names: Iterable[TableName]) -> tuple[str, ...]:
+    """What is another as soon as describe() would say something else, at a quarter of its cost.
+
+    But for a right that was taken away: a statement fails by it, this one where it is that on the schema. Raises
+    AdapterError.
+    """
+    tables = sql.SQL(", ").join(sql.SQL("to_regclass({})").format(sql.Literal(str(name))) for name in names)
+    rows = await transaction.fetch("marks", sql.SQL(_MARKS).format(tables=tables), doing="reading the catalogs")
+    found = [mark for mark, _ in rows]
+    if any(secured for _, secured in rows):
+        query = sql.SQL(_HIDDEN).format(hides=sql.SQL(_HIDES), tables=tables)
+        found += [row[0] for row in await transaction.fetch("hidden", query, doing="reading the catalogs")]
+    return tuple(found)
+
+
+def _named(names: Iterable[TableName]) -> sql.Composable:
     wanted = list(names)
-    query = sql.SQL(_QUERY).format(
-        # by itself, for the index on it: the exporter's transactions have no bitmap scans, which an OR needs
+    return sql.SQL(_NAMED).format(
         tables=sql.SQL(", ").join(sql.Literal(name.name) for name in wanted),
         names=sql.SQL(", ").join(
             sql.SQL("({}, {})").format(sql.Literal(name.schema), sql.Literal(name.name)) for name in wanted
         ),
     )
-    rows = await transaction.fetch("describe", query, doing="reading the catalogs")
-    found: dict[TableName, Relation] = {}
-    columns: dict[TableName, dict[str, Column]] = {}
-    for schema, table, kind, usable, hides, column, type_, readable in rows:
-        name = TableName(schema, table)
-        of_table = columns.setdefault(name, {})
-        found.setdefault(name, Relation(kind, usable, of_table, hides))
-        of_table[column] = Column(type_, readable)
-    return found
