@@ -68,6 +68,8 @@ def _seconds(text: str) -> float:
 
 
 def _external_url(text: str) -> str:
+    if not text:  # argparse passes the default too
+        return text
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
