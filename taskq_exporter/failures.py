@@ -25,7 +25,8 @@ class Failures:
     """The errors of one source."""
 
     def __init__(self, source: str, adapter: str, timeout: float) -> None:
-        self._source, self._adapter, self._timeout = source, adapter, timeout
+        self._source, self._adapter = source, adapter
+        self.timeout = timeout  # of the source, in seconds
         self.counts: Counter[Reason] = Counter()
         self.last: AdapterError | None = None
         self.last_at: float | None = None  # Unix seconds
@@ -38,7 +39,7 @@ class Failures:
     def take(self, error: BaseException, doing: str) -> AdapterError:
         """Count an error and say what it is: expected; a timeout; else a bug, with its traceback in the log once."""
         if isinstance(error, TimeoutError):
-            error = AdapterError(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
+            error = AdapterError(Reason.TIMEOUT, f"no answer within {self.timeout:g} s")
         if not isinstance(error, AdapterError):
             bug = f"{type(error).__name__}: {error}"
             if self._bugs.get(doing) != bug:

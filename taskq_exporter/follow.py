@@ -27,8 +27,9 @@ class FollowerRunner:
 
     def __init__(self, adapter: Adapter, source: Source, ledger: SourceLedger, failures: Failures) -> None:
         self._adapter, self._source, self._ledger, self._failures = adapter, source, ledger, failures
-        self._connection = Connection(lambda: adapter.connect(source))
+        self._connection = Connection(lambda: adapter.connect(self._source))
         self._task: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._said = ""  # what the log says of it: why it stopped; "" while it follows
         self.restarts = 0
 
@@ -48,6 +49,15 @@ class FollowerRunner:
         if self._adapter.has("follow"):
             self._task = asyncio.create_task(self._run())
 
+    def restart(self, source: Source) -> None:
+        """Follow as `source` says from now on, on a new client; what was counted stays."""
+        self._source = source
+        if self._task is not None:
+            self._ending.add(self._task)
+            self._task.add_done_callback(self._ending.discard)
+            self._task.cancel()
+            self._task = asyncio.create_task(self._run_alone())
+
     async def close(self) -> None:
         """End it, and leave its client."""
         if self._task is not None:
@@ -55,6 +65,13 @@ class FollowerRunner:
             await asyncio.wait({self._task}, timeout=2)
         self._ledger.followed_at = None
         await self._connection.close()
+
+    async def _run_alone(self) -> None:
+        """Run when the one before has ended: two of them would count twice."""
+        while self._ending:
+            await asyncio.wait(self._ending)
+        self._connection.abandon()
+        await self._run()
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from taskq_exporter.api import DropReason, NameFilter, Outcome, Snapshot
-from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView
+from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView, finite, keep
 from taskq_exporter.names import Names
 from taskq_exporter.schema import FAMILIES, LABEL_SETS_CAP, OTHER, RUN_BOUNDS, STARTS_AT_ZERO, WAIT_BOUNDS, WITH_WORKER
 
@@ -47,10 +47,6 @@ class SourceLedger:
         self._names = names
         self._clock = clock
         self._keep = frozenset(task_labels)
-        self._queues = queues
-        self._tasks = tasks
-        self._series_ttl = series_ttl
-        self._label_sets = label_sets
         self._now = clock()  # time of the last freeze: precise enough to expire by, and free
         self._newest = 0.0
         self._pairs: dict[Pair, Pair | None] = {}  # as given -> as kept; None: filtered out
@@ -59,6 +55,7 @@ class SourceLedger:
         self._counted: set[str] = set()
         self._counters: dict[str, dict[Labels, Counter]] = {}
         self._histograms: dict[str, dict[Labels, Histogram]] = {}
+        self.limit(queues, tasks, series_ttl, label_sets)
 
     # --- where the follower stands
 
@@ -165,6 +162,15 @@ class SourceLedger:
     def newest(self) -> float:
         """When the youngest series was born (Unix seconds)."""
         return self._newest
+
+    def limit(self, queues: NameFilter, tasks: NameFilter, series_ttl: float, label_sets: int) -> None:
+        """Count only this from now on, and drop the rest; all that is still counted goes on."""
+        self._queues, self._tasks, self._series_ttl, self._label_sets = queues, tasks, series_ttl, label_sets
+        self._pairs.clear()
+        self._recent.clear()
+        stores: tuple[dict[str, dict[Labels, Any]], ...] = (self._counters, self._histograms)
+        for name, cells in (item for store in stores for item in store.items()):
+            keep(cells, FAMILIES[name].labels, {"queue": queues.wants, "task": tasks.wants})
 
     def freeze(self, *, with_cursor: bool = True) -> LedgerView:
         """The ledger at this moment; also drops label sets that nothing touched for series_ttl.
@@ -284,7 +290,7 @@ class SourceLedger:
         return cell
 
     def _observe(self, name: str, labels: Labels, bounds: tuple[float, ...], seconds: float) -> None:
-        seconds = max(_finite(seconds), 0.0)
+        seconds = max(finite(seconds), 0.0)
         cell = self._histogram(name, labels, bounds)
         cell.counts[bisect_left(bounds, seconds)] += 1
         cell.total += seconds
@@ -292,7 +298,7 @@ class SourceLedger:
     def _merge(self, name: str, labels: Labels, bounds: tuple[float, ...], counts: Sequence[int], total: float) -> None:
         if len(counts) != len(bounds) + 1 or min(counts) < 0:
             raise ValueError(f"{len(counts)} buckets of {len(bounds) + 1}, or a negative count")
-        total = _finite(total)
+        total = finite(total)
         cell = self._histogram(name, labels, bounds)
         for i, n in enumerate(counts):
             cell.counts[i] += n
@@ -312,9 +318,3 @@ class SourceLedger:
             OTHER if value and kind not in ("outcome", "reason") else value
             for kind, value in zip(kinds, labels, strict=True)
         )
-
-
-def _finite(seconds: float) -> float:
-    if not -inf < seconds < inf:
-        raise ValueError(f"not a duration: {seconds}")
-    return seconds

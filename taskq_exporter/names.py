@@ -25,6 +25,10 @@ class Names:
         self._lock = threading.Lock()  # pages are built in a thread while the follower counts
         self.overflow: dict[str, int] = {}
 
+    def limit(self, caps: Mapping[str, int], ttls: Mapping[str, float]) -> None:
+        """Set other caps and TTLs; what was admitted stays until its TTL."""
+        self._caps, self._ttls = caps, ttls
+
     def admit(self, label: str, value: str) -> str:
         """Return `value` as it may stand on the page: made valid, cut, or `_other` where the label's cap is reached."""
         seen = self._seen.get(label)

@@ -24,6 +24,7 @@ from taskq_exporter.history import History
 from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.names import Names
 from taskq_exporter.report import Objective, SourceReport
+from taskq_exporter.said import Said
 from taskq_exporter.scrapers import Scrapers
 from taskq_exporter.snapshots import merge, with_known_queues
 from taskq_exporter.sources import ConfiguredSource, make_source
@@ -47,19 +48,7 @@ class SourceRunner:
         self.source = make_source(configured)
         self.adapter: Adapter = configured.adapter
         self._clock = clock
-        self.names = Names(
-            config.caps(),
-            {
-                "queue": config.queue_ttl,
-                "task": config.series_ttl,
-                "worker": config.worker_ttl,
-                "exception": config.series_ttl,
-                "priority": config.series_ttl,
-                "scheduler": config.queue_ttl,
-                "entry": config.queue_ttl,
-            },
-            clock,
-        )
+        self.names = Names(config.caps(), config.ttls(), clock)
         self.ledger = SourceLedger(
             self.names,
             clock,
@@ -80,18 +69,20 @@ class SourceRunner:
         self.follower = FollowerRunner(self.adapter, self.source, self.ledger, self.failures)
         self.history = History(config.caps()["queue"])
         self.frozen = LedgerView()  # what pages may show: with checkpoints, what the last one holds
-        self._connection = Connection(lambda: self.adapter.connect(self.source))
+        self.retired = False  # another one counts under its name, or none: its checkpoint is written no more
+        self._connection = self._connect()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._collecting: asyncio.Task[Snapshot] | None = None
         self._begun = 0.0  # the loop's time when it was started
         self._given_up = False  # whether somebody waited for it in vain
         self._snapshot: Snapshot | None = None
         self._snapshot_at = 0.0
+        self._snapshot_of = self.source  # as it was configured then
         self._findings: Sequence[Finding] = ()
         self._seconds: float | None = None  # of the last collect, well or badly ended
         self._costs: deque[float] = deque(maxlen=3)  # of those that succeeded
         self._commands = 0
-        self._said_up: bool | None = None
-        self._said_problems: set[str] = set()
+        self._said = Said(self.name, self.adapter.name)
 
     # --- collects
 
@@ -124,7 +115,7 @@ class SourceRunner:
 
     def _fresh(self) -> bool:
         """Whether the last snapshot may be shown again: within min_interval, or while a new one would cost too much."""
-        if self._snapshot is None or self.error is not None:
+        if self._snapshot is None or self.error is not None or self._snapshot_of is not self.source:
             return False
         if self.follower.up is False:  # the server may be gone
             return False
@@ -136,11 +127,11 @@ class SourceRunner:
 
     async def _collect(self) -> Snapshot:
         """One collect under the source's own timeout; keeps its result or its error."""
-        begun = time.perf_counter()
+        begun, source, connection = time.perf_counter(), self.source, self._connection
         try:
-            async with asyncio.timeout(self.source.timeout):
-                client = await self._connection.client()
-                snapshot = await self.adapter.collect(self.source, client)
+            async with asyncio.timeout(source.timeout):
+                client = await connection.client()
+                snapshot = await self.adapter.collect(source, client)
         except (Exception, asyncio.CancelledError) as failed:
             if isinstance(failed, asyncio.CancelledError) and cancelled_by_us():
                 raise
@@ -150,47 +141,23 @@ class SourceRunner:
             error = self.failures.take(failed, "collect")
             self._failed(error)
             if error.reason in RECONNECT:
-                self._connection.abandon()
+                connection.abandon()
             raise error from None
         self._seconds = time.perf_counter() - begun
         self._costs.append(self._seconds)
         self._commands += snapshot.commands
         for problem in snapshot.problems:
             self.failures.count(problem.reason)
-        self._note_problems(snapshot)
-        self._snapshot, self._snapshot_at = snapshot, self._clock()
+        self._said.problems(snapshot.problems)
+        self._snapshot, self._snapshot_at, self._snapshot_of = snapshot, self._clock(), source
         self.tried, self.error = True, None
         self.failures.recovered("collect")
-        self._say(True)
+        self._said.up()
         return snapshot
 
     def _failed(self, error: AdapterError) -> None:
         self.tried, self.error = True, error
-        self._say(False)
-
-    def _say(self, up: bool) -> None:
-        """One line per change of state, not one per failed scrape."""
-        if up == self._said_up:
-            return
-        self._said_up = up
-        if up:
-            log.info("source is up", source=self.name, adapter=self.adapter.name)
-        else:
-            reason = self.error.reason.value if self.error else ""
-            where = self.configured.where or "the environment"
-            log.warning("source is down", source=self.name, reason=reason, error=str(self.error), configured=where)
-
-    def _note_problems(self, snapshot: Snapshot) -> None:
-        """One line for each part that cannot be read any more, or again."""
-        parts = {problem.part: problem for problem in snapshot.problems}
-        for part in parts.keys() - self._said_problems:
-            problem = parts[part]
-            log.warning(
-                "cannot read a part", source=self.name, part=part, reason=problem.reason.value, error=problem.message
-            )
-        for part in self._said_problems - parts.keys():
-            log.info("can read the part again", source=self.name, part=part)
-        self._said_problems = set(parts)
+        self._said.down(error, self.configured.where or "the environment")
 
     def start(self, checkpoint: Checkpoint | None = None) -> None:
         """Take over a checkpoint and start the follower, where the adapter has one."""
@@ -301,9 +268,47 @@ class SourceRunner:
             parts[i] = with_known_queues(part, known)
         return merge(*parts) if len(parts) > 1 else parts[0], frozenset(known) - named
 
+    # --- another configuration
+
+    def reconfigure(self, configured: ConfiguredSource) -> bool:
+        """Take over another configuration of what counts the same (its fingerprint); all counters go on.
+
+        Returns whether anything changed. Clients are made anew, and the follower begins again, only where the adapter
+        is given something else.
+        """
+        before, self.configured, config = self.configured, configured, configured.config
+        if not configured.connects_as(before):
+            self.source = make_source(configured)
+            self.failures.timeout = config.timeout
+            leaving = asyncio.create_task(self._leave(self._connection))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            self._connection = self._connect()
+            self.follower.restart(self.source)
+        elif config == before.config:
+            return False
+        self.names.limit(config.caps(), config.ttls())
+        self.ledger.limit(self.source.queues, self.source.tasks, config.series_ttl, config.label_sets())
+        return True
+
+    def _connect(self) -> Connection:
+        return Connection(lambda: self.adapter.connect(self.source))
+
+    async def _leave(self, connection: Connection) -> None:
+        """Leave a client when the collect under way, which may use it, has ended."""
+        if self._collecting is not None:
+            await asyncio.wait({self._collecting}, timeout=self.source.timeout)
+        await connection.close()
+
+    async def retire(self) -> None:
+        """Let a collect under way end, for the page that waits for it, then close."""
+        if self._collecting is not None:
+            await asyncio.wait({self._collecting}, timeout=self.source.timeout)
+        await self.close()
+
     async def close(self) -> None:
         """End follower and collect, and leave their clients."""
         if self._collecting is not None and not self._collecting.done():
             self._collecting.cancel()
             await asyncio.wait({self._collecting}, timeout=2)
-        await asyncio.gather(self._connection.close(), self.follower.close())
+        await asyncio.gather(self._connection.close(), self.follower.close(), *self._leaving)

@@ -36,6 +36,12 @@ class FileSecret(SecretStr):
         super().__init__(f"{option} {path}")
         self.path, self._option = path, option
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FileSecret) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
     def get_secret_value(self) -> str:
         """Raises AdapterError(auth) where the file cannot be read."""
         return read_secret(self.path, self._option)

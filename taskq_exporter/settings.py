@@ -98,6 +98,11 @@ class Core(_Model):
         """How many values of each label this source may have."""
         return {label: self.limits.get(label, cap) for label, cap in CAPPED_LABELS.items()}
 
+    def ttls(self) -> dict[str, float]:
+        """After how many seconds a value of each label that was not seen is forgotten."""
+        kinds = {"worker": self.worker_ttl, **dict.fromkeys(("queue", "scheduler", "entry"), self.queue_ttl)}
+        return {label: kinds.get(label, self.series_ttl) for label in CAPPED_LABELS}
+
     def label_sets(self) -> int:
         """How many label sets each ledger family of this source may have."""
         return self.limits.get("series", LABEL_SETS_CAP)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +36,11 @@ class ConfiguredSource:
         where = without_credentials(c.url) if c.url else str(c.url_file)
         what = [c.name, c.adapter, where, self.options.model_dump(mode="json"), c.buckets.model_dump(), c.task_labels]
         return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()
+
+    def connects_as(self, other: ConfiguredSource) -> bool:
+        """Whether the adapter is given the same of both, credentials and filters included."""
+        mine, theirs = (replace(make_source(one), url=str) for one in (self, other))
+        return mine == theirs and self.config.url == other.config.url
 
 
 @dataclass(frozen=True, slots=True)
