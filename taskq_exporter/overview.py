@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ __all__ = [
     "SourceOverview",
     "Stuck",
     "WorkerOverview",
+    "by_urgency",
     "known_overview",
     "overview",
     "urgency",
@@ -141,6 +142,12 @@ def urgency(queue: QueueOverview) -> tuple[Any, ...]:
         -queue.tasks.get("ready", 0),
         queue.name,
     )
+
+
+def by_urgency(sources: Iterable[SourceOverview]) -> list[tuple[SourceOverview, QueueOverview]]:
+    """The queues of all sources, what is stuck first."""
+    queues = [(source, queue) for source in sources for queue in source.queues]
+    return sorted(queues, key=lambda pair: (urgency(pair[1]), pair[0].name))
 
 
 async def overview(
