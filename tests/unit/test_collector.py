@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,8 +32,10 @@ from taskq_exporter.collector import SnapshotCollector
 from taskq_exporter.exposition import OPENMETRICS, TEXT, encode
 from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.names import Names
+from taskq_exporter.points import snapshot_points
 from taskq_exporter.report import Objective, SourceReport
 from taskq_exporter.schema import CAPPED_LABELS, FAMILIES
+from taskq_exporter.selection import COUNTED, KEPT_BY_BACKENDS, WITHOUT_COLLECT, Selection
 from taskq_exporter.snapshots import merge, with_known_queues
 
 
@@ -163,6 +166,22 @@ def test_a_page_is_valid_and_has_no_duplicate_series(form: Any) -> None:
     assert len(lines) == len(set(lines))
     if form is OPENMETRICS:
         list(parse_openmetrics(body))
+
+
+def test_which_families_need_no_look_at_the_source_and_which_rest_on_a_checkpoint() -> None:
+    ledger = full_ledger()
+    told_by_collects = {name for name, _, _ in snapshot_points(FULL)}
+    assert {*ledger.counters, *ledger.histograms, "taskq_source_counting_since_timestamp_seconds"} == COUNTED
+    assert COUNTED & told_by_collects == KEPT_BY_BACKENDS
+    assert not WITHOUT_COLLECT & told_by_collects
+    for name in WITHOUT_COLLECT:
+        selected = Selection(frozenset({name}))
+        assert not selected.collects({}, ())
+        looked = full_report()
+        without = series(replace(looked, snapshot=None, up=False), selection=selected)
+        assert without == series(looked, selection=selected) != {}
+    assert Selection(frozenset({"taskq_tasks"})).collects({}, ())
+    assert not Selection(frozenset({"taskq_tasks"})).collects({}, ("taskq_tasks",)), "it is disabled"
 
 
 def test_a_source_that_is_down_has_no_gauges_but_keeps_its_counters() -> None:

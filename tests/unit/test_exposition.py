@@ -39,6 +39,15 @@ PROMETHEUS_3 = (
         ("application/openmetrics-text; q=abc", TEXT),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", TEXT),
         (";;;,,,=", TEXT),
+        ("application/*", OPENMETRICS),
+        ("text/plain;q=0, */*", OPENMETRICS),
+        ("application/openmetrics-text;q=0, application/*;q=0.9, text/*;q=0.1", TEXT),
+        ("application/openmetrics-text;q=0.5, */*;q=0.8", TEXT),
+        ("text/plain, application/openmetrics-text", TEXT),
+        ("application/openmetrics-text, text/plain", OPENMETRICS),
+        ("application/openmetrics-text;version=9.0.0, */*;q=0.1", TEXT),
+        ("application/openmetrics-text;q=inf, text/plain;q=0.1", TEXT),
+        ("application/vnd.google.protobuf", TEXT),
     ],
 )
 def test_negotiation(accept: str | None, form: Format) -> None:
@@ -54,6 +63,9 @@ def test_negotiation(accept: str | None, form: Format) -> None:
         ("gzip;q=0", False),
         ("identity", False),
         ("x-gzip", False),
+        ("gzip;q=0.5, identity", False),
+        ("identity;q=0.5, gzip", True),
+        ("gzip;q=nan", False),
     ],
 )
 def test_gzip(header: str | None, wanted: bool) -> None:
