@@ -6,25 +6,28 @@ import argparse
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.checkpoint import StateDir
+from taskq_exporter.commands import listening
 from taskq_exporter.commands.common import UsageError, file_config, run_loop
 from taskq_exporter.commands.page_flags import add_page_arguments, page_options
 from taskq_exporter.config import load_config
 from taskq_exporter.environment import detect
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.sources import Config
-from taskq_exporter.web.app import Server
+from taskq_exporter.web.app import make_app
+from taskq_exporter.web.server import ListenError, Server
+from taskq_exporter.webconfig import WebConfigFile
 
-__all__ = ["DEFAULT_ADDRESS", "add_arguments", "run"]
+__all__ = ["add_arguments", "run"]
 
 log = structlog.get_logger("taskq_exporter")
 
-DEFAULT_ADDRESS = ":9540"
 #: Seconds between looks for queues in the environment while there are none.
 DETECT_EVERY = 10.0
 #: The same where there are some.
@@ -36,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config.check", dest="config_check", action="store_true", help="check the configuration and exit"
     )
-    parser.add_argument(
-        "--web.listen-address", dest="listen", metavar="HOST:PORT", help=f"default {DEFAULT_ADDRESS}, all interfaces"
-    )
+    listening.add_arguments(parser)
     parser.add_argument(
         "--web.telemetry-path", dest="path", default="/metrics", metavar="PATH", help="default /metrics"
     )
@@ -49,25 +50,37 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve, or check the configuration; returns the exit status."""
     adapters = Adapters()
     if arguments.config_check:
-        if arguments.config_file is None:
-            raise UsageError("--config.check needs --config.file=FILE")
-        config = load_config(arguments.config_file, adapters)
-        print(f"{arguments.config_file}: good, {len(config.sources)} sources")
-        return 0
-    host, port = _address(arguments.listen)
+        return _check(arguments, adapters)
     if not arguments.path.startswith("/"):
         raise UsageError("--web.telemetry-path must begin with /")
     if arguments.path.startswith("/-/") or set(arguments.path) & set("{}?#% "):
         raise UsageError("--web.telemetry-path must be a plain path like /metrics, and not below /-/")
-    return run_loop(_run_server(arguments, adapters, host, port))
+    addresses, web_config = listening.addresses(arguments), listening.web_config(arguments)
+    return run_loop(_run_server(arguments, adapters, addresses, web_config))
 
 
-async def _run_server(arguments: argparse.Namespace, adapters: Adapters, host: str, port: int) -> int:
+def _check(arguments: argparse.Namespace, adapters: Adapters) -> int:
+    if arguments.config_file is None and arguments.web_config is None:
+        raise UsageError("--config.check needs --config.file=FILE, --web.config.file=FILE or both")
+    if arguments.config_file is not None:
+        config = load_config(arguments.config_file, adapters)
+        print(f"{arguments.config_file}: good, {len(config.sources)} sources")
+    if listening.web_config(arguments) is not None:
+        print(f"{arguments.web_config}: good")
+    return 0
+
+
+async def _run_server(
+    arguments: argparse.Namespace,
+    adapters: Adapters,
+    addresses: Sequence[tuple[str, int]],
+    web_config: WebConfigFile | None,
+) -> int:
     config = file_config(arguments, adapters)
     exporter = Exporter(_open_state(config))
     exporter.self_metrics.config_loaded()
     exporter.self_metrics.process = arguments.process_metrics
-    server = Server(exporter, host, port, arguments.path, page_options(arguments))
+    server = Server(make_app(exporter, arguments.path, page_options(arguments)), addresses, web_config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -76,9 +89,8 @@ async def _run_server(arguments: argparse.Namespace, adapters: Adapters, host: s
     try:
         try:
             await server.start()
-        except (OSError, UnicodeError) as error:  # the second: no host can have such a name
-            why = getattr(error, "strerror", None) or error
-            raise UsageError(f"cannot listen on {host}:{port}: {why}") from None
+        except ListenError as error:
+            raise UsageError(str(error)) from None
         for source in config.sources if config else ():
             exporter.add(source)
         exporter.start_timer()
@@ -86,6 +98,8 @@ async def _run_server(arguments: argparse.Namespace, adapters: Adapters, host: s
         tasks.add(asyncio.create_task(exporter.gather() if config else _find(exporter, adapters)))
         await stop.wait()
         log.info("stopping")
+        stop.clear()
+        await server.drain(arguments.shutdown_delay, hurry=stop)
     finally:
         for task in tasks:
             task.cancel()
@@ -116,16 +130,3 @@ async def _find(exporter: Exporter, adapters: Adapters) -> None:
         if found:
             await exporter.gather()
         await asyncio.sleep(DETECT_SELDOM if exporter.runners else DETECT_EVERY)
-
-
-def _address(listen: str | None) -> tuple[str, int]:
-    """Host ("" for all) and port of the flag, else of METRICS_HOST and METRICS_PORT, else the default."""
-    if listen is None:
-        listen = f"{os.environ.get('METRICS_HOST', '')}:{os.environ.get('METRICS_PORT', '') or DEFAULT_ADDRESS[1:]}"
-        what = "METRICS_HOST and METRICS_PORT"
-    else:
-        what = "--web.listen-address"
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"{what}: {listen!r} is not HOST:PORT, e.g. :9540 or 127.0.0.1:9540")
-    return host.removeprefix("[").removesuffix("]"), int(port)

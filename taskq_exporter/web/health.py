@@ -18,7 +18,7 @@ from aiohttp import web
 from taskq_exporter import __version__
 from taskq_exporter.overview import SourceOverview, overview
 from taskq_exporter.web.api import error, named_source, now
-from taskq_exporter.web.keys import EXPORTER
+from taskq_exporter.web.keys import DRAINING, EXPORTER
 
 __all__ = ["add_routes"]
 
@@ -46,6 +46,8 @@ async def _healthy(_request: web.Request) -> web.Response:
 
 
 async def _ready(request: web.Request) -> web.Response:
+    if request.app[DRAINING].is_set():
+        return web.Response(status=503, text="not ready: stopping\n")
     waiting = [r.name for r in request.app[EXPORTER].runners.values() if not r.tried]
     if waiting:
         return web.Response(status=503, text=f"not ready: waiting for the first collect of {', '.join(waiting)}\n")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from taskq_exporter.exporter import Exporter
 
-__all__ = ["EXPORTER", "METRICS_PATH", "PAGES", "PageOptions"]
+__all__ = ["DRAINING", "EXPORTER", "METRICS_PATH", "PAGES", "PageOptions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +24,4 @@ class PageOptions:
 EXPORTER: web.AppKey[Exporter] = web.AppKey("exporter", Exporter)
 METRICS_PATH: web.AppKey[str] = web.AppKey("metrics_path", str)
 PAGES: web.AppKey[PageOptions] = web.AppKey("pages", PageOptions)
+DRAINING: web.AppKey[asyncio.Event] = web.AppKey("draining", asyncio.Event)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from taskq_exporter.commands.serve import DEFAULT_ADDRESS
+from taskq_exporter.commands.listening import DEFAULT_ADDRESS
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "taskq-exporter"
