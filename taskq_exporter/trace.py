@@ -11,15 +11,15 @@ from typing import TypeVar
 __all__ = ["Listener", "sending", "tracing"]
 
 _T = TypeVar("_T")
-#: Given the commands of one round trip and the seconds that it took; perhaps in a thread of an adapter.
-Listener = Callable[[Sequence[str], float], None]
+#: Given the commands of one round trip, the seconds that it took and whether it succeeded; perhaps in a thread.
+Listener = Callable[[Sequence[str], float, bool], None]
 
 _listener: ContextVar[Listener | None] = ContextVar("taskq_exporter_trace", default=None)
 
 
 @contextmanager
-def tracing(listener: Listener) -> Iterator[None]:
-    """Tell `listener` what is sent inside the block, and by tasks that are started there."""
+def tracing(listener: Listener | None) -> Iterator[None]:
+    """Tell `listener`, where there is one, what is sent inside the block, and by tasks that are started there."""
     token = _listener.set(listener)
     try:
         yield
@@ -40,8 +40,9 @@ def sending(commands: Iterable[_T], text: Callable[[_T], str]) -> Iterator[None]
         yield
         return
     texts = [text(command) for command in commands]  # now: later the connection, which quotes for it, may be gone
-    begun = time.perf_counter()
+    begun, succeeded = time.perf_counter(), False
     try:
         yield
+        succeeded = True
     finally:
-        listener(texts, time.perf_counter() - begun)
+        listener(texts, time.perf_counter() - begun, succeeded)
