@@ -1,0 +1,116 @@
+"""Each alert fires when it should, once, with one exporter and with two; and stays silent when it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from told import AGE, BAD, DONE, OBJECTIVE, READY, RUNNING, promtool, queue, series, source, waits
+
+from taskq_exporter.mixin.alerts import alerts
+from taskq_exporter.mixin.thresholds import Thresholds
+
+#: What is said beside WELL, at which minute it is looked, and what fires then.
+FIRES: dict[str, tuple[dict[str, str], int]] = {
+    "TaskqQueueTooOld": ({AGE: "0+60x400"}, 30),
+    "TaskqBacklogGrowing": ({READY: "0+50x400", RUNNING: "4x400", DONE: "0+600x400"}, 35),
+    "TaskqBacklogTooLong": ({READY: "9000x400", RUNNING: "4x400", DONE: "0+60x400"}, 60),
+    "TaskqQueueNoConsumers": ({READY: "1x400", queue("taskq_queue_consumers"): "0x400"}, 30),
+    "TaskqQueueStalled": ({READY: "7x400", RUNNING: "0x400", DONE: "1000x400"}, 60),
+    "TaskqObjectiveBurnsFast": (OBJECTIVE | waits(0.2, since=300), 358),
+    "TaskqObjectiveBurnsSlowly": (OBJECTIVE | waits(0.08), 390),
+    "TaskqFailureRatio": ({DONE: "0+60x400", BAD: "0+6x400"}, 40),
+    "TaskqRetryStorm": ({DONE: "0+60x400", queue("taskq_tasks_retried_total", task="send"): "0+60x400"}, 40),
+    "TaskqTaskStuck": ({queue("taskq_task_longest_run_seconds", task="send"): "0+60x400"}, 70),
+    "TaskqTasksLost": ({queue("taskq_tasks_finished_total", task="send", outcome="lost"): "0x20 1x380"}, 22),
+    "TaskqDeadLettersGrowing": ({queue("taskq_tasks", state="dead"): "5x20 6x380"}, 25),
+    "TaskqNoWorkers": ({READY: "1x400", RUNNING: "1x400", source("taskq_workers", state="idle"): "0x400"}, 30),
+    "TaskqWorkersGone": ({source("taskq_workers", state="busy"): "8x20 3x380"}, 40),
+    "TaskqWorkerDown": ({source("taskq_worker_up", worker="w1"): "1x20 0x380"}, 40),
+    "TaskqWorkersSilent": ({source("taskq_workers", state="silent"): "1x400"}, 30),
+    "TaskqSchedulerDown": ({source("taskq_scheduler_up", scheduler="beat"): "0x400"}, 30),
+    "TaskqScheduleOverdue": (
+        {source("taskq_schedule_next_run_timestamp_seconds", scheduler="beat", entry="night"): "600x400"},
+        30,
+    ),
+    "TaskqSourceDown": ({source("taskq_source_up"): "1x10 0x390"}, 30),
+    "TaskqFollowerDown": ({source("taskq_source_follower_up"): "0x400"}, 30),
+    "TaskqFollowerLate": ({source("taskq_source_follower_lag_seconds"): "0+60x400"}, 30),
+    "TaskqEventsDropped": ({source("taskq_source_events_dropped_total", reason="missed"): "0x10 9x390"}, 18),
+    "TaskqCountsCapped": ({queue("taskq_tasks_capped", state="ready"): "1x400"}, 40),
+    "TaskqLabelsOverflow": ({source("taskq_source_label_overflow_total", label="queue"): "0+3x400"}, 40),
+    "TaskqBrokerMemory": (
+        {source("taskq_broker_memory_bytes"): "95x400", source("taskq_broker_memory_limit_bytes"): "100x400"},
+        30,
+    ),
+    "TaskqBrokerConnections": (
+        {
+            source("taskq_broker_connections", state="connected"): "50x400",
+            source("taskq_broker_connections", state="blocked"): "45x400",
+            source("taskq_broker_connections_limit"): "100x400",
+        },
+        30,
+    ),
+    "TaskqExporterDown": ({"taskq_exporter_build_info{}": "1x10 stale"}, 30),
+    "TaskqReloadFailed": ({"taskq_exporter_config_last_reload_successful{}": "0x400"}, 30),
+    "TaskqCheckpointFailed": ({"taskq_exporter_checkpoint_last_write_successful{}": "0x400"}, 30),
+}
+#: What looks like trouble and is none.
+SILENT: dict[str, tuple[dict[str, str], int]] = {
+    "idle": (
+        {READY: "0x400", RUNNING: "0x400", AGE: "0x400", DONE: "5x400", queue("taskq_queue_consumers"): "0x400"},
+        60,
+    ),
+    "busy": ({READY: "50x400", RUNNING: "4x400", AGE: "20x400", DONE: "0+600x400", BAD: "0+6x400"}, 60),
+    "a queue that fills and empties": ({READY: "0+40x10 400-40x10 " * 8, RUNNING: "4x400", DONE: "0+400x400"}, 90),
+    "old, as its objective allows": (
+        {AGE: "900x400", queue("taskq_queue_objective_wait_seconds"): "3600x400"},
+        60,
+    ),
+    "nothing runs, and ends are not counted": ({READY: "7x400", RUNNING: "0x400"}, 60),
+    "long tasks hold every slot": ({READY: "7x400", RUNNING: "4x400", DONE: "9x400"}, 60),
+    "ends are counted without a queue": (
+        {
+            READY: "7x400",
+            RUNNING: "0x400",
+            queue("taskq_tasks_finished_total", queue="", task="x", outcome="succeeded"): "0+9x400",
+        },
+        60,
+    ),
+    "late now and then": (OBJECTIVE | waits(0.02), 390),
+    "two failures at night": ({DONE: "0x400", BAD: "0x20 2x380"}, 24),
+    "a pile that somebody empties": ({queue("taskq_tasks", state="dead"): "9x20 4x380"}, 25),
+    "scaled down by a third": ({source("taskq_workers", state="busy"): "9x20 6x380"}, 40),
+    "no workers, and nothing to do": ({READY: "0x400", source("taskq_workers", state="idle"): "0x400"}, 30),
+    "a source without a follower or limits": ({source("taskq_broker_memory_bytes"): "95x400"}, 30),
+    "an exporter restarts": ({DONE: "0+60x30 0+60x360", BAD: "0+1x30 0+1x360"}, 40),
+}
+
+
+def fires(name: str, said: dict[str, str], minute: int, exporters: int, alert: str | None) -> dict[str, Any]:
+    samples = [{"labels": f'{{alertname="{alert}"}}', "value": 1}] if alert else []
+    expression = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    if alert in ("TaskqReloadFailed", "TaskqCheckpointFailed"):  # said of each exporter
+        expression = f"{expression} / {exporters}"
+    return {
+        "name": name,
+        "interval": "1m",
+        "input_series": series(said, exporters),
+        "promql_expr_test": [{"expr": expression, "eval_time": f"{minute}m", "exp_samples": samples}],
+    }
+
+
+@pytest.mark.parametrize("exporters", [1, 2])
+def test_each_alert_fires_alone(exporters: int, tmp_path: Path) -> None:
+    tests = [fires(name, said, minute, exporters, name) for name, (said, minute) in FIRES.items()]
+    promtool(tmp_path, tests)
+
+
+@pytest.mark.parametrize("exporters", [1, 2])
+def test_none_fires_where_nothing_is_wrong(exporters: int, tmp_path: Path) -> None:
+    promtool(tmp_path, [fires(name, said, minute, exporters, None) for name, (said, minute) in SILENT.items()])
+
+
+def test_every_alert_has_a_test() -> None:
+    assert [alert.name for alert in alerts(Thresholds())] == list(FIRES)
