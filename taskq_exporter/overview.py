@@ -96,6 +96,7 @@ class CapabilityOverview:
     state: str
     can: bool
     reason: str  # none, version, permission, option, backend
+    advice: str = ""  # what to change so that it can
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +233,7 @@ def _seen(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> Sou
         problems=problems,
         findings=tuple(replace(f, text=redact(f.text), advice=redact(f.advice)) for f in snapshot.findings),
         capabilities=tuple(
-            CapabilityOverview(family=c.family, state=c.state, can=c.able, reason=c.reason)
+            CapabilityOverview(family=c.family, state=c.state, can=c.able, reason=c.reason, advice=redact(c.advice))
             for c in snapshot.capabilities
         ),
     )

@@ -192,6 +192,7 @@ class Capability:
     family: str  # e.g. "taskq_tasks"
     state: str = ""
     reason: Literal["none", "version", "permission", "option", "backend"] = "none"  # none: it can
+    advice: str = ""  # what to change so that it can, where that is more than its reason says
 
     @property
     def able(self) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -112,6 +113,10 @@ class SourceRunner:
     def without_collect(self) -> SourceReport:
         """What is known without a look at the source: what its follower counts, and what the configuration says."""
         return self._report(None)
+
+    async def client(self) -> Any:
+        """The client that collects use. Raises what the adapter's connect() raises."""
+        return await self._connection.client()
 
     def _fresh(self) -> bool:
         """Whether the last snapshot may be shown again: within min_interval, or while a new one would cost too much."""
@@ -219,7 +224,7 @@ class SourceRunner:
                 shown, remembered = self._shown(snapshot)
                 self._findings = shown.findings
             except Exception as failed:  # noqa: BLE001 - a record that is none must not fail the page
-                self.bug(failed, "collect")
+                self.error = self.failures.take(failed, "collect")
         lag = None
         if following and self.ledger.lag is not None:
             lag = self.ledger.lag + max(self._clock() - (self.ledger.followed_at or 0), 0.0)
