@@ -10,11 +10,12 @@ from psycopg import sql
 from taskq_exporter_sql import Relation, TableName, Transaction, describe, grant_select, hidden_rows
 
 from taskq_exporter.api import AdapterError, Problem, Reason
-from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement
+from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement, Query
 from taskq_exporter_postgres.columns import projected
 from taskq_exporter_postgres.options import PostgresOptions
 from taskq_exporter_postgres.placeholders import Blanks, above_of, render
-from taskq_exporter_postgres.preset import Ended, Jobs, Preset, Statement, Statements, Variant
+from taskq_exporter_postgres.preset import Ended, Jobs, Preset, Spread, Statement, Statements, Variant
+from taskq_exporter_postgres.spread import one_by_one
 
 __all__ = ["bind_statements", "bind_texts", "tables_like"]
 
@@ -82,21 +83,19 @@ async def bind_texts(
         for name, one in statements.of(kind).items():
             texts = _each(one, members)
             probe = Blanks(schema=binding.schema, limit=options.max_count + 1)
-            bound = _bound(kind, name, one, partial(_union, one, texts), binding.schema)
+            text = partial(_union, one, texts)
+            bound = _bound(kind, name, one, text, binding.schema)
             if not texts:  # a pattern that no table fits: known to be empty
                 continue
             binding.statements = [*binding.statements, bound]
             try:
                 async with transaction.savepoint():
                     given = await transaction.columns(bound.query(probe), doing=bound.doing)
-                    finished = _bound(
-                        kind,
-                        name,
-                        one,
-                        partial(_projected, kind, one, texts, given, bound.doing),
-                        binding.schema,
-                        given,
-                    )
+                    query = partial(_projected, kind, text, given, bound.doing)
+                    finished = _bound(kind, name, one, query, binding.schema, given)
+                    if one.spread:
+                        spread = partial(_spread, one.spread, query)
+                        finished = replace(finished, spread=spread)
                     finished.query(probe)  # columns that do not fit
             except AdapterError as error:
                 if error.reason not in OF_ONE:
@@ -129,10 +128,15 @@ def _bound(
         partial=isinstance(one, Ended) and one.partial,
         limited="{limit}" in one.sql,
         above=frozenset(above_of(one.sql)),
-        index=render(one.index, Blanks(schema=schema, limit=0)).as_string(None) if one.index else "",
+        index=_advice(one.index, schema),
+        spread_index=_advice(one.spread.index, schema) if one.spread else "",
         optional=one.optional,
         each=bool(one.each),
     )
+
+
+def _advice(index: str | None, schema: str) -> str:
+    return render(index, Blanks(schema=schema, limit=0)).as_string(None) if index else ""
 
 
 def _each(one: Statement, members: Mapping[str, Sequence[str]]) -> Sequence[str]:
@@ -146,10 +150,18 @@ def _union(one: Statement, each: Sequence[str], blanks: Blanks) -> sql.Composabl
     return sql.SQL(" UNION ALL ").join(sql.SQL("SELECT * FROM (\n{}\n) AS e").format(text) for text in texts)
 
 
-def _projected(
-    kind: str, one: Statement, each: Sequence[str], given: Sequence[str], what: str, blanks: Blanks
-) -> sql.Composable:
-    return projected(kind, _union(one, each, blanks), given, what)
+def _projected(kind: str, text: Query, given: Sequence[str], what: str, blanks: Blanks) -> sql.Composable:
+    return projected(kind, text(blanks), given, what)
+
+
+def _spread(spread: Spread, query: Query, blanks: Blanks) -> sql.Composable:
+    return one_by_one(
+        TableName(blanks.schema, spread.table),
+        spread.column,
+        render(spread.where, blanks),
+        limit=blanks.limit,
+        select=lambda of_queue, share: query(replace(blanks, of_queue=of_queue, share=share)),
+    )
 
 
 # --- what is there

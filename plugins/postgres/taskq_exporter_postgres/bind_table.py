@@ -129,6 +129,7 @@ def _live(jobs: BoundTable, table: Table, options: PostgresOptions) -> list[Boun
                 forms=_forms(jobs, table),
                 spread=(lambda blanks: spread_jobs(jobs, table, limit=blanks.limit)) if columns.queue else None,
                 index=index_advice(table, role),
+                spread_index=index_advice(table, role) if columns.queue else "",
             )
         )
     held = tuple(state for state in LIVE if state not in WAITING and table.words(state))

@@ -15,6 +15,8 @@ from taskq_exporter_postgres.preset import Statements
 __all__ = ["Binding", "BoundStatement", "advised", "guarded"]
 
 Query = Callable[[Blanks], sql.Composable]
+#: A spread form may cost so many times what the usual one does, or what is little in the planner's unit.
+SPREAD_COST, LITTLE_COST = 10, 1000.0
 #: Failures of one statement that do not concern the others.
 OF_ONE = frozenset({Reason.SCHEMA, Reason.PERMISSION, Reason.COST, Reason.UNSUPPORTED})
 
@@ -33,6 +35,7 @@ class BoundStatement:
     limited: bool = False  # it stops at {limit} rows
     forms: Sequence[Query] = ()  # the same, cheaper where an index has their order
     spread: Query | None = None  # the same for when it stopped at its limit: some rows of each queue
+    spread_index: str = ""  # the CREATE INDEX for that
     above: frozenset[str] = frozenset()  # TABLE.COLUMN of the ids that bound it
     index: str = ""  # the CREATE INDEX that makes it cheap
     optional: bool = False
@@ -112,8 +115,9 @@ async def _planned(transaction: Transaction, one: BoundStatement, blanks: Blanks
     spread = one.spread
     if spread is not None:
         plan = await plan_of(transaction, spread(blanks), doing=one.doing)
-        if plan.sorts or await plan.full_reads(transaction):
-            spread = None  # without an index by queue, finding a queue costs as much as finding all
+        # without an index by queue, finding a queue costs as much as finding all
+        if plan.sorts or plan.cost > SPREAD_COST * max(cost, LITTLE_COST) or await plan.full_reads(transaction):
+            spread = None
     return replace(one, query=query, forms=(), spread=spread), refused
 
 

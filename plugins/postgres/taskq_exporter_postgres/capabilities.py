@@ -92,7 +92,6 @@ def _rows(options: PostgresOptions, binding: Binding) -> Iterator[tuple[str, str
     for column, family in (("last_run", "last_run"), ("next_run", "next_run")):
         yield f"taskq_schedule_{family}_timestamp_seconds", "", has("schedules", column), "backend"
     yield "taskq_scheduler_entries", "", any(one.kind == "schedules" for one in statements), "backend"
-    yield "taskq_broker_roundtrip_seconds", "", True, "backend"
     yield from _happened(options, binding, otherwise)
 
 

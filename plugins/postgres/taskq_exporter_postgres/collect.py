@@ -8,9 +8,9 @@ from math import inf
 from typing import Any
 
 from psycopg import sql
-from taskq_exporter_sql import SqlClient, Transaction, read_only
+from taskq_exporter_sql import SqlClient, Transaction, read_only, server_told
 
-from taskq_exporter.api import AdapterError, BrokerStats, Problem, Reason, Snapshot, Source
+from taskq_exporter.api import AdapterError, Problem, Reason, Snapshot, Source
 from taskq_exporter_postgres.binding import bind
 from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement, advised, guarded
 from taskq_exporter_postgres.capabilities import capabilities
@@ -39,13 +39,23 @@ async def collect(source: Source, client: SqlClient) -> Snapshot:
             timeout with the index that is missing; cost where nothing may be counted, or a column has far too many
             values.
     """
+    clock = asyncio.get_running_loop().time
+    ends = clock() + source.timeout
     try:
         async with read_only(client, timeout=source.timeout) as transaction:
             snapshot = await _collect(source, client, transaction)
-        return replace(snapshot, commands=transaction.commands)  # with its end
     except BaseException:
         client.memory.clear()  # the tables may have changed: look at the catalogs again
         raise
+    roundtrip, left = transaction.roundtrip_seconds, ends - clock()
+    server = await server_told(client, roundtrip=roundtrip, left=left, disabled=source.disabled)
+    return replace(
+        snapshot,
+        broker=server.stats,
+        capabilities=[*snapshot.capabilities, *server.capabilities],
+        problems=[*snapshot.problems, *server.problems],
+        commands=transaction.commands,  # since it began
+    )
 
 
 async def _collect(source: Source, client: SqlClient, transaction: Transaction) -> Snapshot:
@@ -97,7 +107,6 @@ async def _collect(source: Source, client: SqlClient, transaction: Transaction) 
         workers=tally.workers(workers.known),
         worker_states=workers.states,
         schedulers=schedules.records(),
-        broker=BrokerStats(roundtrip_seconds=transaction.roundtrip_seconds),
         capabilities=capabilities(options, binding),
         problems=problems,
         query_seconds={one.name: transaction.seconds[one.name] for one, *_ in answers},

@@ -43,6 +43,16 @@ async def _diagnose_statements(source: Source, client: SqlClient) -> list[Findin
         blanks = Blanks(schema=binding.schema, limit=options.max_count + 1)
         await guarded(transaction, binding, blanks, COLLECTED, allow_seq_scan=options.allow_seq_scan)
     findings = [Finding(level="ok", text=f"{one.doing} fits") for one in binding.statements]
+    findings += [
+        Finding(
+            level="note",
+            text=f"{one.doing}: where more than max_count ({options.max_count}) wait, one queue hides others:"
+            " no index leads from queue to queue",
+            advice=one.spread_index,
+        )
+        for one in binding.statements
+        if one.spread_index and one.spread is None
+    ]
     findings += [Finding(level="problem", text=problem.message) for problem in binding.problems]
     preset = options.preset_model
     if preset and preset.notes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from psycopg import sql
-from taskq_exporter_sql import ROLE, SETTINGS, TableName, grant_select, grant_usage
+from taskq_exporter_sql import ROLE, SETTINGS, STATISTICS, TableName, grant_select, grant_usage
 
 from taskq_exporter_postgres.options import PostgresOptions
 from taskq_exporter_postgres.preset import Variant
@@ -36,7 +36,7 @@ def grants(options: PostgresOptions) -> str:
         lines += _of_preset(preset.resolved, options.schema_name)
     if options.sql:
         lines.append("-- Besides: GRANT SELECT on the columns that the statements in sql: read.")
-    return "\n".join([*lines, SETTINGS]) + "\n"
+    return "\n".join([*lines, STATISTICS, SETTINGS]) + "\n"
 
 
 def _of_table(options: PostgresOptions) -> list[str]:

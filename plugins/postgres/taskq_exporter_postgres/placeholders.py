@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from psycopg import sql
 from taskq_exporter_sql import TableName
 
+from taskq_exporter_postgres.spread import OfQueue
+
 __all__ = ["Blanks", "above_of", "check_text", "render"]
 
 _BLANK = re.compile(r"\{([a-z_]+)(?::([^{}]*))?\}")
 _WITHOUT = ("schema", "limit", "since", "since_ms", "each")
-_WITH = ("window", "above", "table")
+_WITH = ("window", "above", "table", "queue")
 _ALIAS = re.compile(r"[a-z_][a-z0-9_]*")
+_COLUMN = re.compile(r"(?:[a-z_][a-z0-9_]*\.)?[a-z_][a-z0-9_]*")
 _ABOVE = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
 
 
@@ -24,6 +27,8 @@ class Blanks:
 
     schema: str
     limit: int
+    share: sql.Composable | None = None  # what {limit} is of one queue
+    of_queue: OfQueue = lambda _: sql.SQL("true")
     each: str = ""  # what the * of the statement's `each` stands for
     since: float = 0.0  # Unix seconds
     above: Callable[[str], int] = lambda _: 0
@@ -35,14 +40,14 @@ def check_text(text: str) -> str:
     for match in _BLANK.finditer(text):
         name, argument = match[1], match[2]
         if name not in (_WITHOUT if argument is None else _WITH):
-            known = ", ".join(
-                [*(f"{{{n}}}" for n in _WITHOUT), "{window:ALIAS}", "{above:TABLE.COLUMN}", "{table:q_*}"]
-            )
+            known = ", ".join([*(f"{{{n}}}" for n in _WITHOUT), *(f"{{{n}:…}}" for n in _WITH)])
             raise ValueError(f"unknown placeholder {match[0]}; there are {known}; write a list as ARRAY['…']")
         if name == "window" and not _ALIAS.fullmatch(argument):
             raise ValueError(f"{match[0]}: name the alias of the table whose rows are counted, e.g. {{window:j}}")
         if name == "above" and not _ABOVE.fullmatch(argument):
             raise ValueError(f"{match[0]}: name the table and its ascending column, e.g. {{above:events.id}}")
+        if name == "queue" and not _COLUMN.fullmatch(argument):
+            raise ValueError(f"{match[0]}: name the column with the queue's name, e.g. {{queue:j.queue}}")
         if name == "table" and argument.count("*") != 1:
             raise ValueError(f"{match[0]}: the * stands for what {{each}} is")
     if text.rstrip().endswith(";") and "CREATE INDEX" not in text.upper():
@@ -70,7 +75,7 @@ def _fill(name: str, argument: str | None, blanks: Blanks) -> sql.Composable:
         case "schema", _:
             return sql.Identifier(blanks.schema)
         case "limit", _:
-            return sql.Literal(blanks.limit)
+            return blanks.share or sql.Literal(blanks.limit)
         case "each", _:
             return sql.Literal(blanks.each)
         case "since", _:
@@ -81,6 +86,8 @@ def _fill(name: str, argument: str | None, blanks: Blanks) -> sql.Composable:
             return blanks.window(sql.Identifier(alias, "xmin"))
         case "above", str(column):
             return sql.Literal(blanks.above(column))
+        case "queue", str(column):
+            return blanks.of_queue(sql.Identifier(*column.split(".")))
         case "table", str(pattern):
             return TableName(blanks.schema, pattern.replace("*", blanks.each)).identifier
     raise ValueError(f"placeholder {name}")

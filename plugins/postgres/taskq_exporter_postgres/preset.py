@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from importlib import resources
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
@@ -23,6 +23,7 @@ __all__ = [
     "Ended",
     "Jobs",
     "Preset",
+    "Spread",
     "Statement",
     "Statements",
     "Variant",
@@ -41,6 +42,18 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Spread(_Model):
+    """Where the names of the queues are found one by one, through an index that begins with them.
+
+    A statement that stopped at {limit} is sent again for each: {queue:COLUMN} is then the condition on its rows.
+    """
+
+    table: str
+    column: str
+    where: _Text = "true"  # on rows that name a queue
+    index: _Text | None = None  # the CREATE INDEX that serves the names and the statement, where the library has none
+
+
 class Statement(_Model):
     """A SELECT whose output columns are fixed by its kind (`columns.COLUMNS`); what it leaves out is not known."""
 
@@ -48,11 +61,20 @@ class Statement(_Model):
     index: _Text | None = None  # the CREATE INDEX that makes it cheap, where the library brings none
     optional: bool = False  # where it fails, the rest goes on
     each: str | None = None  # a pattern of tables such as q_*: the statement is asked of each of them
+    spread: Spread | None = None  # so that the backlog of one queue hides no other
 
     @model_validator(mode="before")
     @classmethod
     def _text_alone(cls, value: Any) -> Any:
         return {"sql": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _spread_fits(self) -> Self:
+        if bool(self.spread) != ("{queue:" in self.sql) or (self.spread and "{limit}" not in self.sql):
+            raise ValueError("spread, {limit} and {queue:COLUMN} go together")
+        if self.spread and self.each:
+            raise ValueError("each and spread exclude each other: tables of their own hide no other queue")
+        return self
 
 
 class Jobs(Statement):
@@ -208,6 +230,9 @@ class Preset(_Model):
             patterns = {one.each for kind in Statements.model_fields for one in variant.statements.of(kind).values()}
             if missing := sorted(filter(None, patterns - variant.reads.keys())):
                 raise ValueError(f"each: {missing[0]} is not among reads")
+            for one in variant.statements.of("jobs").values():
+                if one.spread and one.spread.column not in variant.reads.get(one.spread.table, ()):
+                    raise ValueError(f"spread: {one.spread.table}.{one.spread.column} is not among reads")
             if variant.statements.mode == "xid" and not any("xmin" in columns for columns in variant.reads.values()):
                 raise ValueError("{window:…} reads xmin: name it among the columns of its table")
         return self
