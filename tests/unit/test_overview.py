@@ -53,7 +53,8 @@ def test_what_is_stuck_comes_first() -> None:
         queue("b", tasks={"ready": 1}),
         queue("empty", tasks={"ready": 0}),
     ]
-    assert [q.name for q in sorted(right[::-1], key=urgency)] == [q.name for q in right]
+    by_name = sorted(right, key=lambda q: q.name)
+    assert [q.name for q in sorted(by_name, key=urgency)] == [q.name for q in right]
 
 
 def test_the_order_goes_over_all_sources() -> None:
