@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote, unquote_plus
 
-__all__ = ["passwords", "without_credentials"]
+__all__ = ["masked", "passwords", "without_credentials"]
 
 _KEY = r"[\w.-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token)"
 _QUOTED = r"'(?:\\.|[^'\\])*'"
@@ -49,3 +49,9 @@ def without_credentials(url: str) -> str:
     """
     pairs = _URL_CREDENTIALS if "://" in url else _DSN_CREDENTIALS
     return re.sub(r"[?&\s]+", "&", pairs.sub(r"\1", _USERINFO.sub("", url))).strip("&")
+
+
+def masked(url: str) -> str:
+    """`url` for people: with *** instead of user and password. Raises nothing, whatever stands in `url`."""
+    pairs = _URL_CREDENTIALS if "://" in url else _DSN_CREDENTIALS
+    return pairs.sub(r"\1***", _USERINFO.sub("***@", url))

@@ -1,11 +1,11 @@
-"""All sources together: gather a page's reports, write the checkpoints that the page rests on, find new sources."""
+"""All sources together: gather a page's reports, write the checkpoints that the page rests on, change the sources."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -20,7 +20,7 @@ from taskq_exporter.selfmetrics import SelfMetrics
 from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.threads import in_thread, retrieve
 
-__all__ = ["Exporter"]
+__all__ = ["Changes", "Exporter"]
 
 log = structlog.get_logger("taskq_exporter")
 
@@ -29,6 +29,15 @@ WRITE_TIMEOUT = 1.0
 WRITE_GRACE = 0.25
 #: Seconds between checkpoints where nobody scrapes.
 CHECKPOINT_EVERY = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The names of sources that came, changed and went."""
+
+    added: Sequence[str]
+    changed: Sequence[str]
+    removed: Sequence[str]
 
 
 class Exporter:
@@ -44,10 +53,16 @@ class Exporter:
         self._writing: asyncio.Future[None] | None = None
         self._unwritten: set[str] = set()  # sources whose checkpoint could not be written
         self._timer: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
         self._violated: set[tuple[str, str]] = set()
 
     def add(self, configured: ConfiguredSource, *, follow: bool = True) -> SourceRunner:
         """Start watching a source."""
+        runner = self._start(configured, follow=follow)
+        self._watch({**self.runners, runner.name: runner})
+        return runner
+
+    def _start(self, configured: ConfiguredSource, *, follow: bool = True) -> SourceRunner:
         runner = SourceRunner(configured, self._clock)
         checkpoint = None
         if self._state is not None:
@@ -59,9 +74,49 @@ class Exporter:
                 log.warning("checkpoint set aside", source=runner.name, why=str(error))
         if follow:
             runner.start(checkpoint)
-        self.runners[runner.name] = runner
-        self.self_metrics.adapters = list({r.adapter.name: r.adapter for r in self.runners.values()}.values())
         return runner
+
+    def _watch(self, runners: dict[str, SourceRunner]) -> None:
+        self.runners = runners
+        self.self_metrics.adapters = list({r.adapter.name: r.adapter for r in runners.values()}.values())
+        self._unwritten &= runners.keys()
+
+    async def apply(self, sources: Sequence[ConfiguredSource]) -> Changes:
+        """Watch these sources instead, from one moment to the next; not to be called twice at once.
+
+        What counts the same (its fingerprint) goes on, with its client and follower where the adapter is given the
+        same; what came is new, and what went is not on the next page. A page under way still shows what it began with,
+        and its collects end. The checkpoint of what went stays, so that it goes on where it comes back.
+        """
+        counted = {source.config.name: source.fingerprint() for source in sources}
+        gone = [r for r in self.runners.values() if counted.get(r.name) != r.configured.fingerprint()]
+        # their last counts are written before others may count under their names
+        await asyncio.gather(*(runner.follower.close() for runner in gone))
+        await self.save(gone)
+        changed: list[str] = []
+        async with self._saving:
+            runners: dict[str, SourceRunner] = {}
+            for runner in gone:
+                runner.retired = True
+            for source in sources:
+                old = self.runners.get(source.config.name)
+                if old is None or old.retired:
+                    runners[source.config.name] = self._start(source)
+                else:
+                    runners[old.name] = old
+                    changed += [old.name] * old.reconfigure(source)
+            before = self.runners
+            self._watch(runners)
+        for runner in gone:
+            task = asyncio.create_task(runner.retire())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        changed += [runner.name for runner in gone if runner.name in runners]
+        return Changes(
+            added=[name for name in runners if name not in before],
+            changed=changed,
+            removed=[name for name in before if name not in runners],
+        )
 
     def start_timer(self) -> None:
         """Write checkpoints also while nobody scrapes."""
@@ -122,6 +177,8 @@ class Exporter:
     async def _save(
         self, state: StateDir, runner: SourceRunner, scraper: str | None, until: float
     ) -> tuple[LedgerView, float]:
+        if runner.retired:
+            return runner.frozen, runner.scrapers.hold_back(scraper)
         problem = "the disk does not answer"
         before, hold_back = runner.scrapers.copy(), runner.scrapers.hold_back(scraper)
         if await self._settled(until):  # else an earlier one hangs
@@ -184,7 +241,7 @@ class Exporter:
         """End everything, with a last checkpoint."""
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.gather(*(runner.close() for runner in self.runners.values()))
+        await asyncio.gather(*(runner.close() for runner in self.runners.values()), *self._retiring)
         await self.save()
         if self._state is not None:
             self._state.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from taskq_exporter import __version__
 from taskq_exporter.adapters import Adapter
 from taskq_exporter.schema import SCHEMA_VERSION
+from taskq_exporter.sources import TeamFile
 
 __all__ = ["SelfMetrics"]
 
@@ -26,11 +27,13 @@ class SelfMetrics:
         self.adapters: Sequence[Adapter] = ()
         self.config_loaded_at: float | None = None
         self.config_ok = True
+        self.sources_files: dict[str, bool] = {}
         self.checkpoint_ok: bool | None = None  # None: no state.dir
 
-    def config_loaded(self) -> None:
-        """Say that a configuration was loaded now."""
+    def config_loaded(self, files: Iterable[TeamFile] = ()) -> None:
+        """Say that a configuration was loaded now, and which files of sources_dir are good."""
         self.config_loaded_at, self.config_ok = time.time(), True
+        self.sources_files = {file.path.name: not file.error for file in files}
 
     def collect(self) -> Iterator[Metric]:
         """All of them."""
@@ -56,6 +59,15 @@ class SelfMetrics:
                 "When the configuration was last loaded.",
                 value=self.config_loaded_at,
             )
+        if self.sources_files:
+            files = GaugeMetricFamily(
+                "taskq_exporter_sources_file_successful",
+                "1 if the file of sources_dir was good when it was last read; while 0, the sources that it had go on.",
+                labels=("file",),
+            )
+            for name, good in self.sources_files.items():
+                files.add_metric((name,), int(good))
+            yield files
         if self.checkpoint_ok is not None:
             yield GaugeMetricFamily(
                 "taskq_exporter_checkpoint_last_write_successful",

@@ -14,7 +14,7 @@ import structlog
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.config import load_config
 from taskq_exporter.environment import NOTHING_CONFIGURED, VARIABLES, detect
-from taskq_exporter.log import keep_secret
+from taskq_exporter.log import keep_secret, redact
 from taskq_exporter.sources import Config, ConfiguredSource
 
 __all__ = ["UsageError", "configured_sources", "file_config", "run_loop"]
@@ -48,6 +48,9 @@ async def configured_sources(
     """The sources of the configuration file, else those that the environment names. Raises as file_config."""
     config = file_config(arguments, adapters)
     if config is not None:
+        for file in config.files:
+            if file.error:
+                print(redact(file.error), file=sys.stderr)
         return config.sources
     failing = {} if failing is None else failing
     found = await detect(adapters, os.environ, failing)

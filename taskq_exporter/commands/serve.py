@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,11 @@ from taskq_exporter.commands.page_flags import add_page_arguments, page_options
 from taskq_exporter.config import load_config
 from taskq_exporter.environment import detect
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.sources import Config
+from taskq_exporter.reload import Reloader
+from taskq_exporter.shard import Shard
+from taskq_exporter.sources import Config, ConfigError
 from taskq_exporter.web.app import make_app
+from taskq_exporter.web.keys import Lifecycle
 from taskq_exporter.web.server import ListenError, Server
 from taskq_exporter.webconfig import WebConfigFile
 
@@ -44,6 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--web.telemetry-path", dest="path", default="/metrics", metavar="PATH", help="default /metrics"
     )
     add_page_arguments(parser)
+    parser.add_argument(
+        "--web.enable-lifecycle",
+        dest="lifecycle",
+        action="store_true",
+        help="let POST /-/reload reload, as SIGHUP does",
+    )
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        default=Shard(),
+        help="watch only share I (from 0) of N; hostname/N takes I from the end of the host's name",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,7 +81,11 @@ def _check(arguments: argparse.Namespace, adapters: Adapters) -> int:
         raise UsageError("--config.check needs --config.file=FILE, --web.config.file=FILE or both")
     if arguments.config_file is not None:
         config = load_config(arguments.config_file, adapters)
-        print(f"{arguments.config_file}: good, {len(config.sources)} sources")
+        if bad := [file.error for file in config.files if file.error]:
+            raise ConfigError("\n".join(bad))
+        mine = sum(arguments.shard.has(source.config.name) for source in config.sources)
+        share = f", {mine} of them in shard {arguments.shard}" if arguments.shard.count > 1 else ""
+        print(f"{arguments.config_file}: good, {len(config.sources)} sources{share}")
     if listening.web_config(arguments) is not None:
         print(f"{arguments.web_config}: good")
     return 0
@@ -80,22 +101,35 @@ async def _run_server(
     exporter = Exporter(_open_state(config))
     exporter.self_metrics.config_loaded()
     exporter.self_metrics.process = arguments.process_metrics
-    server = Server(make_app(exporter, arguments.path, page_options(arguments)), addresses, web_config)
+    reloader = Reloader(exporter, arguments.config_file, config, adapters, arguments.shard) if config else None
+    lifecycle = Lifecycle(reloader, adapters, arguments.lifecycle)
+    app = make_app(exporter, arguments.path, page_options(arguments), lifecycle)
+    server = Server(app, addresses, web_config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[Any]] = set()
+
+    def reload() -> None:
+        if reloader is None:
+            log.info("nothing to reload: the sources come from the environment")
+            return
+        task = asyncio.create_task(reloader.reload_by_signal())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks: set[asyncio.Task[Any]] = set()
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         try:
             await server.start()
         except ListenError as error:
             raise UsageError(str(error)) from None
-        for source in config.sources if config else ():
-            exporter.add(source)
+        if reloader is not None:
+            reloader.start()
         exporter.start_timer()
         # not ready before each source has succeeded or failed once, whether or not somebody scrapes
-        tasks.add(asyncio.create_task(exporter.gather() if config else _find(exporter, adapters)))
+        tasks.add(asyncio.create_task(exporter.gather() if config else _find(exporter, adapters, arguments.shard)))
         await stop.wait()
         log.info("stopping")
         stop.clear()
@@ -106,6 +140,13 @@ async def _run_server(
         await server.stop()
         await exporter.close()
     return 0
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text, socket.gethostname())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _open_state(config: Config | None) -> StateDir | None:
@@ -119,12 +160,12 @@ def _open_state(config: Config | None) -> StateDir | None:
         raise UsageError(f"state.dir {config.state_dir} cannot be written: {error.strerror or error}") from None
 
 
-async def _find(exporter: Exporter, adapters: Adapters) -> None:
+async def _find(exporter: Exporter, adapters: Adapters, shard: Shard) -> None:
     """Look for sources in the environment, again and again for the adapters that have none."""
     failing: dict[str, str] = {}
     while True:
         having = {runner.adapter.name for runner in exporter.runners.values()}
-        found = await detect(adapters, os.environ, failing, skip=having)
+        found = [s for s in await detect(adapters, os.environ, failing, skip=having) if shard.has(s.config.name)]
         for source in found:
             exporter.add(source)
         if found:

@@ -7,20 +7,26 @@ import asyncio
 from aiohttp import web
 
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.web import api, health, metrics, people
-from taskq_exporter.web.keys import DRAINING, EXPORTER, METRICS_PATH, PAGES, PageOptions
+from taskq_exporter.web import api, configuration, health, metrics, people
+from taskq_exporter.web.keys import DRAINING, EXPORTER, LIFECYCLE, METRICS_PATH, PAGES, Lifecycle, PageOptions
 
 __all__ = ["make_app"]
 
 
-def make_app(exporter: Exporter, metrics_path: str = "/metrics", pages: PageOptions | None = None) -> web.Application:
+def make_app(
+    exporter: Exporter,
+    metrics_path: str = "/metrics",
+    pages: PageOptions | None = None,
+    lifecycle: Lifecycle | None = None,
+) -> web.Application:
     """The application with all routes."""
     app = web.Application()
     app[EXPORTER], app[METRICS_PATH], app[PAGES] = exporter, metrics_path, pages or PageOptions()
-    app[DRAINING] = asyncio.Event()
+    app[DRAINING], app[LIFECYCLE] = asyncio.Event(), lifecycle or Lifecycle()
     metrics.add_routes(app, metrics_path)
     health.add_routes(app)
     api.add_routes(app)
+    configuration.add_routes(app)
     if metrics_path != "/":
         people.add_routes(app)
     return app
