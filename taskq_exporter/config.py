@@ -26,7 +26,7 @@ def load_config(
     """
     reader = Reader(path, read_yaml(path), adapters, env)
     main = reader.read()
-    config = Config(main.sources, main.state_dir)
+    config = Config(main.sources, main.state_dir, modules=main.modules)
     if main.sources_dir is None:
         return config
     try:

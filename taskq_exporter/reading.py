@@ -15,15 +15,16 @@ from taskq_exporter.api import Options
 from taskq_exporter.explain import Location, close_to
 from taskq_exporter.log import keep_secret
 from taskq_exporter.mistakes import Mistakes
+from taskq_exporter.modules import MODULE_KEYS, ModuleConfig
 from taskq_exporter.schema import FAMILIES
 from taskq_exporter.secretfiles import SUFFIX, secret_files
 from taskq_exporter.settings import Core, SourceConfig, StateConfig
-from taskq_exporter.sources import ConfiguredSource, keep_secrets
+from taskq_exporter.sources import ConfiguredSource, Module, keep_secrets
 from taskq_exporter.yamlpos import Document
 
 __all__ = ["MainFile", "Reader"]
 
-MAIN_KEYS = ("defaults", "state", "sources", "sources_dir")
+MAIN_KEYS = ("defaults", "state", "sources", "sources_dir", "modules")
 TEAM_KEYS = ("defaults", "sources")
 
 
@@ -35,6 +36,7 @@ class MainFile:
     defaults: Mapping[str, Any]
     state_dir: Path | None
     sources_dir: Path | None
+    modules: tuple[Module, ...]
 
 
 class Reader:
@@ -55,13 +57,15 @@ class Reader:
         sources_dir = data.get("sources_dir")
         if sources_dir is not None and (not isinstance(sources_dir, str) or not sources_dir.strip()):
             self._mistakes.add(("sources_dir",), "sources_dir must be the path of a directory")
-        sources = self._sources(data, defaults, {}, may_be_empty=sources_dir is not None)
+        modules = self._modules(data, defaults)
+        sources = self._sources(data, defaults, {}, may_be_empty=sources_dir is not None or "modules" in data)
         self._mistakes.fail()
         return MainFile(
             sources=tuple(sources),
             defaults=defaults,
             state_dir=state.dir if state else None,
             sources_dir=self._path.parent / sources_dir if sources_dir is not None else None,
+            modules=tuple(modules),
         )
 
     def read_team(self, defaults: Mapping[str, Any], taken: Mapping[str, Path]) -> tuple[ConfiguredSource, ...]:
@@ -150,11 +154,33 @@ class Reader:
                 expanded.append(ConfiguredSource(named, adapter, checked, where))
         return expanded
 
+    def _modules(self, data: dict[str, Any], defaults: Mapping[str, Any]) -> list[Module]:
+        modules = []
+        for name, entry in self._mapping(data, "modules").items():
+            at: Location = ("modules", name)
+            if not isinstance(entry, dict):
+                self._mistakes.add(at, "a module must be a mapping with adapter and allow")
+                continue
+            for key in {"name", "url", "url_file"} & entry.keys():
+                self._mistakes.add((*at, key), f"a module has no {key}: each target is a URL", key=True)
+            config = self._mistakes.validate(ModuleConfig, {k: v for k, v in entry.items() if k in MODULE_KEYS}, at)
+            of_source = {k: v for k, v in entry.items() if k not in MODULE_KEYS}
+            for source in self._source({**of_source, "name": name, "url": "of each target"}, at, defaults):
+                for plural in source.adapter.options.expands.keys() & entry.keys():
+                    self._mistakes.add((*at, plural), f"a module has no {plural}: each target is one source", key=True)
+                if config is not None:
+                    keep_secrets(config)
+                    for i, allowed in enumerate(config.allow):
+                        self._scheme(source.adapter, allowed, (*at, "allow", i))
+                    modules.append(Module(str(name), config, source))
+        return modules
+
     def _scheme(self, adapter: Adapter, url: str, where: Location) -> None:
         scheme, separator, _ = url.partition("://")
         if separator and adapter.options.schemes and scheme.split("+")[0] not in adapter.options.schemes:
             takes = ", ".join(f"{known}://" for known in adapter.options.schemes)
-            self._mistakes.add(where, f"url: {adapter.name} takes {takes}")
+            what = ".".join(str(part) for part in where[2:])
+            self._mistakes.add(where, f"{what}: {adapter.name} takes {takes}")
 
     def _adapter(self, entry: dict[str, Any], at: Location) -> Adapter | None:
         """The source's adapter; None where it names none that loads: its own options cannot be checked then."""

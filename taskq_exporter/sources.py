@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,12 @@ from taskq_exporter.api import NameFilter, Options, Source
 from taskq_exporter.credentials import without_credentials
 from taskq_exporter.log import keep_secret
 from taskq_exporter.mistakes import ConfigError
+from taskq_exporter.modules import ModuleConfig
 from taskq_exporter.secretfiles import FileSecret, read_secret
 from taskq_exporter.settings import SourceConfig
+from taskq_exporter.targets import Target, parse_allowed
 
-__all__ = ["Config", "ConfigError", "ConfiguredSource", "TeamFile", "keep_secrets", "make_source"]
+__all__ = ["Config", "ConfigError", "ConfiguredSource", "Module", "TeamFile", "keep_secrets", "make_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class ConfiguredSource:
     adapter: Adapter
     options: Options
     where: str = ""  # FILE:LINE:COLUMN of its URL, for messages
+    read_url: Callable[[], str] | None = None  # instead of the URL that is configured
 
     def fingerprint(self) -> str:
         """What its checkpoint counts; it changes when another server, adapter, option or label is counted."""
@@ -41,6 +45,39 @@ class ConfiguredSource:
         """Whether the adapter is given the same of both, credentials and filters included."""
         mine, theirs = (replace(make_source(one), url=str) for one in (self, other))
         return mine == theirs and self.config.url == other.config.url
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module with the source that its targets become."""
+
+    name: str
+    config: ModuleConfig
+    template: ConfiguredSource
+
+    def allows(self, target: Target) -> bool:
+        """Whether the configuration has a glob for this target."""
+        return any(parse_allowed(glob).matches(target) for glob in self.config.allow)
+
+    def source(self, target: Target) -> ConfiguredSource:
+        """The source that watches a target, named as the target is written."""
+        named = self.template.config.model_copy(update={"name": str(target), "url": str(target)})
+        return replace(self.template, config=named, read_url=partial(self._url, target))
+
+    def same(self, other: Module | None) -> bool:
+        """Whether another one, of a configuration that was read later, watches the same targets in the same way."""
+        return (
+            other is not None
+            and self.config == other.config
+            and self.template.config == other.template.config
+            and self.template.connects_as(other.template)
+        )
+
+    def _url(self, target: Target) -> str:
+        password = self.config.password.get_secret_value() if self.config.password is not None else ""
+        url = target.url(self.config.username, password, self.config.query)
+        keep_secret(url)
+        return url
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +96,7 @@ class Config:
     sources: tuple[ConfiguredSource, ...] = ()  # those of `files` too
     state_dir: Path | None = None
     files: tuple[TeamFile, ...] = ()
+    modules: tuple[Module, ...] = ()
 
 
 def make_source(configured: ConfiguredSource) -> Source:
@@ -67,7 +105,7 @@ def make_source(configured: ConfiguredSource) -> Source:
     return Source(
         name=c.name,
         adapter=c.adapter,
-        url=partial(_read_url, c),
+        url=configured.read_url or partial(_read_url, c),
         options=configured.options,
         timeout=c.timeout,
         queues=NameFilter(c.queues.include, c.queues.exclude, c.queues.expected),
