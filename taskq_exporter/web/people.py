@@ -1,62 +1,88 @@
-"""The page for people at /."""
+"""The page for people at /, and its style, script and icon."""
 
 from __future__ import annotations
 
-import html
 import time
+import zlib
+from functools import cache, partial
+from hashlib import blake2s
+from importlib.resources import files
+from typing import Final
 
 from aiohttp import web
 
-from taskq_exporter import __version__
-from taskq_exporter.api import Finding
-from taskq_exporter.log import redact
-from taskq_exporter.scrape import SourceRunner
+from taskq_exporter.exposition import wants_gzip
+from taskq_exporter.overview import SourceOverview, overview
+from taskq_exporter.threads import in_thread
 from taskq_exporter.web.keys import EXPORTER, METRICS_PATH
+from taskq_exporter.web.page.document import document
+from taskq_exporter.web.page.view import View
 
 __all__ = ["add_routes"]
 
+ASSETS: Final = {"page.css": "text/css", "page.js": "text/javascript", "page.svg": "image/svg+xml"}
+#: Nothing but the exporter's own files, and no inline style or script.
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+#: Seconds that one look serves everybody, and that a page waits for a source that does not answer.
+MAX_AGE: Final = 1.0
+PATIENCE: Final = 1.0
+
 
 def add_routes(app: web.Application) -> None:
-    """Serve /."""
+    """Serve / and, beside the routes of the exporter's own, its files."""
     app.router.add_get("/", _index)
+    for name in ASSETS:
+        app.router.add_get(f"/-/{name}", _asset)
 
 
 async def _index(request: web.Request) -> web.Response:
-    runners = request.app[EXPORTER].runners.values()
-    rows = "".join(_row(runner) for runner in runners)
-    empty = "" if rows else "<p>No source yet: looking for queues in the environment.</p>"
-    path = html.escape(request.app[METRICS_PATH])
-    return web.Response(
-        content_type="text/html",
-        charset="utf-8",
-        text=f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>taskq-exporter</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<style>body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem}}
-table{{border-collapse:collapse;width:100%}}th,td{{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #8884}}
-.up{{color:#2a8a3e}}.down,.problem{{color:#c5352b}}.note{{color:#9a6700}}</style></head>
-<body><h1>taskq-exporter {html.escape(__version__)}</h1>
-<p><a href="{path}">Metrics</a> · <a href="/-/healthy">healthy</a> · <a href="/-/ready">ready</a></p>
-<table><thead><tr><th>Source</th><th>Adapter</th><th>State</th><th>Last success</th><th>Follower</th></tr></thead>
-<tbody>{rows}</tbody></table>{empty}</body></html>
-""",
-    )
+    sources = await overview(request.app[EXPORTER], max_age=MAX_AGE, patience=PATIENCE)
+    # relative: the page may lie behind a path of a proxy
+    links = {
+        "Metrics": request.app[METRICS_PATH].removeprefix("/"),
+        "Health": "health",
+        "Ready": "-/ready",
+        "Configuration": "config",
+        "Adapters": "adapters",
+    }
+    gzip = wants_gzip(request.headers.get("Accept-Encoding"))
+    body = await in_thread(partial(_body, sources, View.of(request.query), links, gzip))
+    headers = {
+        **HEADERS,
+        "Content-Type": "text/html; charset=utf-8",
+        "Cache-Control": "no-store",
+        "Vary": "Accept-Encoding",
+    }
+    if gzip:
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=body, headers=headers)
 
 
-def _row(runner: SourceRunner) -> str:
-    if not runner.tried:
-        state = "<td>not collected yet</td>"
-    else:
-        lines = [] if runner.error else ['<span class="up">up</span>']
-        lines += (f'<span class="down">{html.escape(redact(text))}</span>' for text in runner.complaints())
-        lines += (_finding(finding) for finding in runner.findings() if finding.level != "ok")
-        state = f"<td>{'<br>'.join(lines)}</td>"
-    last = f"{max(time.time() - runner.last_success, 0):.0f} s ago" if runner.last_success else "never"
-    follower = {True: "following", False: "not following", None: "none"}[runner.following]
-    name, adapter = html.escape(runner.name), html.escape(runner.adapter.name)
-    return f"<tr><td>{name}</td><td>{adapter}</td>{state}<td>{last}</td><td>{follower}</td></tr>"
+def _body(sources: list[SourceOverview], view: View, links: dict[str, str], gzip: bool) -> bytes:
+    page = document(sources, view, links, _version(), time.time()).encode("utf-8", "replace")
+    return zlib.compress(page, level=1, wbits=31) if gzip else page
 
 
-def _finding(finding: Finding) -> str:
-    text = f"{finding.text}: {finding.advice}" if finding.advice else finding.text
-    return f'<span class="{finding.level}">{html.escape(redact(text))}</span>'
+async def _asset(request: web.Request) -> web.Response:
+    name = request.path.rpartition("/")[2]
+    headers = {**HEADERS, "Cache-Control": "no-cache"}
+    return web.Response(body=_file(name), content_type=ASSETS[name], charset="utf-8", headers=headers)
+
+
+@cache
+def _file(name: str) -> bytes:
+    return (files("taskq_exporter.web.page") / name).read_bytes()
+
+
+@cache
+def _version() -> str:
+    """Changes with style and script, so that no browser goes on with old ones."""
+    return blake2s(b"".join(map(_file, ASSETS)), digest_size=6).hexdigest()
