@@ -24,7 +24,7 @@ from taskq_exporter.exporter import Exporter
 from taskq_exporter.overview import QueueOverview, SourceOverview, overview
 from taskq_exporter.web.keys import EXPORTER
 
-__all__ = ["add_routes", "error", "named_source", "now", "sources_from"]
+__all__ = ["add_routes", "error", "now", "sources_from"]
 
 #: A look that is not older (seconds) will do, so that many scripts at once cost one.
 MAX_AGE = 1.0
@@ -57,17 +57,17 @@ def error(status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)
 
 
-def named_source(exporter: Exporter, path: str) -> tuple[str, str] | None:
-    """The source that an encoded path begins with, and what comes behind it; None where there is none.
+def _named(exporter: Exporter, path: str) -> tuple[str, str] | None:
+    """The source that an encoded path begins with, and the queue behind it; None where there is no such source.
 
-    A name with a slash (NAME/ALIAS) may stand there as it is or with %2F; as it is, the longest one counts.
+    Slashes of names (NAME/ALIAS) may stand there as %2F, or as they are: the longest name counts then.
     """
     first, _, rest = path.partition("/")
-    if "%2f" in first.lower() and unquote(first) in exporter.runners:
+    if "/" not in rest and unquote(first) in exporter.runners:
         return unquote(first), unquote(rest)
     decoded = unquote(path)
     for name in sorted(exporter.runners, key=len, reverse=True):
-        if decoded == name or decoded.startswith(f"{name}/"):
+        if decoded.startswith(f"{name}/"):
             return name, decoded[len(name) + 1 :]
     return None
 
@@ -80,7 +80,7 @@ async def _sources(request: web.Request) -> web.Response:
 
 async def _queue(request: web.Request) -> web.Response:
     exporter = request.app[EXPORTER]
-    found = named_source(exporter, request.rel_url.raw_path.removeprefix("/api/queues/"))
+    found = _named(exporter, request.rel_url.raw_path.removeprefix("/api/queues/"))
     if found is None:
         return error(404, f"no such source; there are: {', '.join(exporter.runners) or 'none yet'}")
     name, queue_name = found

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from taskq_exporter import __version__
 from taskq_exporter.overview import SourceOverview, overview
-from taskq_exporter.web.api import error, named_source, now
+from taskq_exporter.web.api import error, now
 from taskq_exporter.web.keys import DRAINING, EXPORTER
 
 __all__ = ["add_routes"]
@@ -69,8 +69,8 @@ async def _health(request: web.Request) -> web.Response:
 
 async def _source_health(request: web.Request) -> web.Response:
     exporter = request.app[EXPORTER]
-    found = named_source(exporter, request.rel_url.raw_path.removeprefix("/health/"))
-    looks = await overview(exporter, [found[0]], max_age=MAX_AGE, patience=PATIENCE) if found and not found[1] else []
+    name = request.match_info["source"]
+    looks = await overview(exporter, [name], max_age=MAX_AGE, patience=PATIENCE)
     if not looks:
         return error(404, f"no such source; there are: {', '.join(exporter.runners) or 'none yet'}")
     (source,) = looks
