@@ -185,7 +185,7 @@ _ALL = (
     _gauge("taskq_broker_connections_limit", "Connections that the broker accepts."),
     _gauge(
         "taskq_broker_slow_statement_seconds",
-        "Mean time of the slowest statement of the last minute or so, by its mean; 0 where none was slow (0.1 s).",
+        "Mean time of the slowest kind of statement that ended in about the last minute; 0 where none took 0.1 s.",
     ),
     _counter(
         "taskq_broker_commands_total",

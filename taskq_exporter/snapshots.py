@@ -13,6 +13,8 @@ __all__ = ["merge", "undeclared", "with_known_queues"]
 
 _Record = TypeVar("_Record", QueueStats, WorkerStats, SchedulerStats)
 _Number = TypeVar("_Number", int, float)
+#: The part of a problem that says nothing of queues.
+_SERVER = "server"
 
 
 def _fields(record: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]], frozenset[str]]:
@@ -83,7 +85,7 @@ def with_known_queues(snapshot: Snapshot, known: Iterable[str]) -> Snapshot:
     Where a part could not be read, what a queue does not tell is not known, and so is not 0.
     """
     able = {(c.family, c.state) for c in snapshot.capabilities if c.able}
-    whole, queues = not snapshot.problems, snapshot.queues
+    whole, queues = all(problem.part == _SERVER for problem in snapshot.problems), snapshot.queues
 
     def zeros(family: str, told: Iterable[Mapping[State, Any]], zero: _Number) -> dict[State, _Number]:
         states = set() if whole else {state for of_queue in told for state in of_queue}

@@ -111,6 +111,7 @@ FULL = Snapshot(
         memory_limit_bytes=2,
         connections={"active": 1},
         connections_limit=10,
+        slow_statement_seconds=1.5,
         commands={"get": 1},
     ),
     capabilities=[Capability(family="taskq_tasks", state="ready")],
@@ -318,6 +319,12 @@ def test_consumers_that_could_not_be_read_are_not_zero() -> None:
     queues = [QueueStats(name="a", slots=8), QueueStats(name="b")]
     filled = with_known_queues(Snapshot(queues=queues, capabilities=ABLE, problems=problems), ["gone"])
     assert [(q.consumers, q.slots) for q in filled.queues] == [(None, 8), (None, None), (None, 0)]
+
+
+def test_a_server_that_tells_nothing_of_itself_makes_no_count_unknown() -> None:
+    problems = [Problem(reason=Reason.PERMISSION, part="server")]
+    filled = with_known_queues(Snapshot(capabilities=ABLE, problems=problems), ["gone"])
+    assert [q.consumers for q in filled.queues] == [0]
 
 
 def test_what_could_not_be_read_is_not_zero() -> None:

@@ -64,6 +64,8 @@ class SqlClient:
         self.server_version = ""
         #: What an adapter learned of this server, for as long as this client is used.
         self.memory: dict[str, Any] = {}
+        #: The same of the server itself, which stays while the tables are looked at again.
+        self.of_server: dict[str, Any] = {}
 
     async def open(self) -> tuple[_Connection, bool]:
         """The connection, and whether it is a new one.

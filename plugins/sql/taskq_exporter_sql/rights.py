@@ -9,7 +9,7 @@ from psycopg import sql
 from taskq_exporter.api import AdapterError, Reason
 from taskq_exporter_sql.catalog import TableName
 
-__all__ = ["ROLE", "SETTINGS", "grant_select", "grant_usage", "hidden_rows"]
+__all__ = ["ROLE", "SETTINGS", "STATISTICS", "grant_select", "grant_usage", "hidden_rows"]
 
 #: Makes the role.
 ROLE = """\
@@ -29,6 +29,12 @@ ALTER ROLE taskq_exporter SET lock_timeout = '500ms';
 ALTER ROLE taskq_exporter SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE taskq_exporter SET jit = off;
 ALTER ROLE taskq_exporter SET max_parallel_workers_per_gather = 0;"""
+
+#: What the server tells of itself; see broker.py.
+STATISTICS = """\
+-- For taskq_broker_connections and taskq_broker_slow_statement_seconds alone: without it these two are absent. It also
+-- shows the role the texts of all statements on the server.
+GRANT pg_read_all_stats TO taskq_exporter;"""
 
 
 def grant_usage(schema: str) -> str:

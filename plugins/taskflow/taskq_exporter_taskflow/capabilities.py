@@ -24,7 +24,6 @@ _TOLD = (
     "taskq_scheduler_up",
     "taskq_scheduler_entries",
     "taskq_schedule_next_run_timestamp_seconds",
-    "taskq_broker_roundtrip_seconds",
     "taskq_tasks_finished_total",
     "taskq_task_run_duration_seconds",
 )

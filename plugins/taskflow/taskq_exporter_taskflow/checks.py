@@ -10,6 +10,7 @@ from taskq_exporter_sql import (
     DEFAULT_SCHEMA,
     ROLE,
     SETTINGS,
+    STATISTICS,
     SqlClient,
     TableName,
     grant_select,
@@ -38,7 +39,7 @@ def grants(source: Source) -> str:
         (*(f"~{key}" for key in KEYS), "-@all", *(f"+{command}" for command in COMMANDS)),
         ("~worker:*", "-@all", "+hmget"),
     )
-    return "\n".join([ROLE, grant_usage(options.db_schema), *tables, SETTINGS, "", line]) + "\n"
+    return "\n".join([ROLE, grant_usage(options.db_schema), *tables, STATISTICS, SETTINGS, "", line]) + "\n"
 
 
 async def detect(env: Mapping[str, str]) -> list[Detected]:

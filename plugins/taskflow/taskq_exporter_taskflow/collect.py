@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from taskq_exporter.api import (
     AdapterError,
-    BrokerStats,
     Finding,
     Problem,
     QueueStats,
@@ -25,6 +24,7 @@ from taskq_exporter_taskflow.database import Queue, Rows, read_rows, worker_of
 from taskq_exporter_taskflow.lists import Deeds, Lists, read_deeds, read_lists
 from taskq_exporter_taskflow.names import CAMPAIGNS, DEAD_LETTERS, QUEUES, SCHEDULED_ENTRIES, WAITING_ROWS
 from taskq_exporter_taskflow.options import TaskflowOptions
+from taskq_exporter_taskflow.servers import servers
 from taskq_exporter_taskflow.statements import index_advice
 
 __all__ = ["collect"]
@@ -57,7 +57,7 @@ async def collect(source: Source, client: Client) -> Snapshot:
         redis = client.redis()
         before = redis.commands_sent
         try:
-            return await read_lists(redis, SHARE * source.timeout)
+            return await read_lists(redis, SHARE * source.timeout, client.server_info)
         finally:
             sent += redis.commands_sent - before
 
@@ -88,6 +88,7 @@ async def collect(source: Source, client: Client) -> Snapshot:
         problems += told_lists.problems
     problems += told_rows.problems if told_rows else []
     scheduler = told_rows.scheduler(options.scheduler_late_after) if told_rows else None
+    broker, of_broker = servers(told_rows.server if told_rows else None, told_lists.server if told_lists else None)
     return Snapshot(
         server="postgresql" if told_rows else "",
         server_version=told_rows.version if told_rows else "",
@@ -95,8 +96,8 @@ async def collect(source: Source, client: Client) -> Snapshot:
         longest_runs=told_rows.longest_runs if told_rows else (),
         workers=_workers(source, told_rows, told_lists, deeds),
         schedulers=[scheduler] if scheduler else [],
-        broker=BrokerStats(roundtrip_seconds=told_rows.roundtrip) if told_rows else None,
-        capabilities=CAPABILITIES,
+        broker=broker,
+        capabilities=[*CAPABILITIES, *of_broker],
         problems=problems,
         commands=sent,
         query_seconds=told_rows.seconds if told_rows else {},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import sql
-from taskq_exporter_sql import SqlClient, Transaction, read_only
+from taskq_exporter_sql import SqlClient, Told, Transaction, read_only, server_told
 
 from taskq_exporter.api import (
     AdapterError,
@@ -65,7 +66,7 @@ class Rows:
     campaigns: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    roundtrip: float = 0.0
+    server: Told | None = None
     version: str = ""
     by_update: bool = False
 
@@ -90,6 +91,8 @@ async def read_rows(source: Source, client: SqlClient) -> Rows:
     options: TaskflowOptions = source.options
     asked = queries(options, worker_ttl=source.worker_ttl)
     rows = Rows()
+    clock = asyncio.get_running_loop().time
+    ends = clock() + SHARE * source.timeout
     async with read_only(client, timeout=SHARE * source.timeout) as transaction:
         layout = await look(client, transaction, options)
         await guard(transaction, layout, options, asked)
@@ -104,10 +107,13 @@ async def read_rows(source: Source, client: SqlClient) -> Rows:
                 rows.answered.add(name)
                 _ADD[name](rows, options, answer)
         rows.seconds = {name: transaction.seconds[name] for name in rows.answered}
-        rows.roundtrip, rows.version = transaction.roundtrip_seconds, client.server_version
+        rows.version = client.server_version
         rows.by_update = layout.by_update
+    roundtrip, left = transaction.roundtrip_seconds, ends - clock()
+    rows.server = await server_told(client, roundtrip=roundtrip, left=left, disabled=source.disabled)
     if rows.problems:
         client.memory.clear()  # perhaps mended by the next time
+    rows.problems += rows.server.problems
     return rows
 
 

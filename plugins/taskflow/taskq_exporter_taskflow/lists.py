@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from taskq_exporter_redis import RedisClient
+from taskq_exporter_redis import RedisClient, ServerInfo
+from taskq_exporter_redis import Told as ServerTold
 
 from taskq_exporter.api import AdapterError, Outcome, Problem, Reason
 from taskq_exporter_taskflow.names import QUEUES
@@ -28,7 +29,7 @@ _LENGTHS = {
 }
 #: The keys and commands of both reads, for the ACL. HMGET reads fields of hashes and nothing of other keys.
 KEYS = (*(key for _, key in _LENGTHS.values()), REGISTRY)
-COMMANDS = ("llen", "zcard", "srandmember", "time", "select", "hello")
+COMMANDS = ("llen", "zcard", "srandmember", "time", "info", "select", "hello")
 _WORKER = ("status", "capacity", "current_load", "last_heartbeat")
 _METRICS = ("total_tasks", "total_errors", "total_duration", "restart_count", "start_time", "last_heartbeat")
 
@@ -40,6 +41,7 @@ class Lists:
     lengths: dict[str, int] = field(default_factory=dict)
     registry: list[str] = field(default_factory=list)
     now: float | None = None  # Redis's clock
+    server: ServerTold | None = None
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -57,11 +59,14 @@ class Deeds:
     restarts: int | None = None
 
 
-async def read_lists(redis: RedisClient, seconds: float) -> Lists:
+async def read_lists(redis: RedisClient, seconds: float, info: ServerInfo) -> Lists:
     """Lengths, and the names of workers, in one round trip of at most `seconds`. Raises AdapterError."""
-    commands = [*_LENGTHS.values(), ("TIME",), ("SRANDMEMBER", REGISTRY, MAX_WORKERS + 1)]
-    *lengths, clock, registry = await _asked(redis, commands, seconds)
-    lists = Lists()
+    commands = [*_LENGTHS.values(), ("TIME",), ("SRANDMEMBER", REGISTRY, MAX_WORKERS + 1), *info.commands]
+    replies = await _asked(redis, commands, seconds)
+    asked = len(replies) - len(info.commands)
+    *lengths, clock, registry = replies[:asked]
+    server = info.told(replies[asked:], redis.roundtrip_seconds)
+    lists = Lists(server=server, problems=[*server.problems])
     for name, length in zip(_LENGTHS, lengths, strict=True):
         if isinstance(length, AdapterError):
             lists.problems.append(Problem(reason=length.reason, part=_LENGTHS[name][1], message=str(length)))
@@ -103,7 +108,9 @@ async def read_deeds(redis: RedisClient, workers: Iterable[str], zone: ZoneInfo,
     return found
 
 
-async def _asked(redis: RedisClient, commands: Sequence[Sequence[str | int]], seconds: float) -> list[Any]:
+async def _asked(
+    redis: RedisClient, commands: Sequence[Sequence[str | bytes | int | float]], seconds: float
+) -> list[Any]:
     try:
         async with asyncio.timeout(seconds):
             return await redis.pipeline(commands)

@@ -61,6 +61,26 @@ async def test_without_redis_the_rows_are_told(flow: TaskFlow, make_source: Any)
     assert "s3cret" not in str(snapshot)
 
 
+async def test_memory_is_that_of_redis_and_the_rest_of_the_database(flow: TaskFlow, make_source: Any) -> None:
+    def told(snapshot: Snapshot) -> dict[str, bool]:
+        stats = snapshot.broker
+        assert stats is not None
+        return {
+            "memory": stats.memory_bytes is not None,
+            "connections": "idle in transaction" in stats.connections and stats.connections_limit is not None,
+            "commands": {"commit", "insert"} <= stats.commands.keys(),
+            "roundtrip": stats.roundtrip_seconds is not None,
+        }
+
+    assert told(await collected(make_source())) == dict.fromkeys(
+        ("memory", "connections", "commands", "roundtrip"), True
+    )
+    without_redis = await collected(make_source(redis=f"redis://{NOWHERE}/0"))
+    assert [what for what, known in told(without_redis).items() if not known] == ["memory"]
+    without_database = await collected(make_source(database=f"postgresql://{NOWHERE}/none"))
+    assert [what for what, known in told(without_database).items() if known] == ["memory"]
+
+
 async def test_without_both_it_is_down(make_source: Any) -> None:
     source = make_source(database=f"postgresql://a:s3cret@{NOWHERE}/x", redis=f"redis://a:s3cret@{NOWHERE}/0")
     with pytest.raises(AdapterError) as failed:
