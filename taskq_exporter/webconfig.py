@@ -47,7 +47,13 @@ def _with_unit(value: object) -> object:
     return value
 
 
-_Value = Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")]
+def _one_line(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("must be printable ASCII in one line")
+    return value
+
+
+_Value = Annotated[str, AfterValidator(_one_line)]
 
 
 class Headers(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sys
 import time
 import urllib.error
@@ -27,17 +28,18 @@ __all__ = ["ExporterProcess", "Prometheus"]
 class ExporterProcess(Child):
     """`taskq-exporter --config.file=…` on a free port of loopback; `start` after `stop` or `kill` keeps the port."""
 
-    def __init__(self, config: Path, *, environment: Mapping[str, str] | None = None) -> None:
-        """Start it and wait until it listens."""
+    def __init__(self, config: Path, *flags: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start it, with further flags, and wait until it listens."""
         self.address = f"127.0.0.1:{free_port()}"
         super().__init__(
             [
                 *(sys.executable, "-m", "taskq_exporter"),
                 f"--config.file={config}",
                 f"--web.listen-address={self.address}",
+                *flags,
             ],
             directory=new_directory("exporter", None),
-            ready=lambda: _get(f"http://{self.address}/-/healthy") is not None,
+            ready=lambda: _listens(self.address),
             environment={**clean_environment(), **(environment or {})},
         )
 
@@ -116,6 +118,13 @@ class Prometheus(Child):
         text = _get(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
         assert text is not None, f"prometheus refuses {path} {parameters}"
         return json.loads(text)["data"]
+
+
+def _listens(address: str) -> bool:
+    """Whether somebody does; who it is, and over TLS or not, is not asked."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 def _get(url: str) -> str | None:
