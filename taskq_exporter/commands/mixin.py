@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import yaml
 
 from taskq_exporter.commands.common import UsageError
+from taskq_exporter.mixin.dashboards import DASHBOARDS
 from taskq_exporter.mixin.rules import Site, alert_rules, recording_rules
 from taskq_exporter.mixin.thresholds import Thresholds
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "write alerts and recording rules for Prometheus"
+HELP = "write recording rules and alerts for Prometheus, and dashboards for Grafana"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     names = tuple(name.strip() for name in arguments.annotations.split(",") if name.strip())
     site = Site(grafana_url=arguments.grafana_url, runbook_url=arguments.runbook_url, annotations=names)
     files = {"recording-rules.yaml": recording_rules(), "alerts.yaml": alert_rules(thresholds, site)}
+    texts = {name: yaml.safe_dump(content, sort_keys=False, width=1000) for name, content in files.items()}
+    texts |= {f"dashboards/{board.uid}.json": json.dumps(board.json(), indent=2) + "\n" for board in DASHBOARDS}
     try:
-        arguments.dir.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (arguments.dir / name).write_text(yaml.safe_dump(content, sort_keys=False, width=1000), "utf-8")
+        (arguments.dir / "dashboards").mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (arguments.dir / name).write_text(text, "utf-8")
     except OSError as error:
         raise UsageError(f"--dir {arguments.dir} cannot be written: {error.strerror or error}") from None
     return 0

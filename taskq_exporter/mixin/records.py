@@ -34,7 +34,7 @@ GAUGES = (
 #: Counters, recorded as their rates over these windows.
 RATES = {
     "taskq_tasks_enqueued_total": ("5m",),
-    "taskq_tasks_started_total": ("5m", "15m"),
+    "taskq_tasks_started_total": ("5m",),
     "taskq_tasks_finished_total": ("5m", "15m"),
     "taskq_tasks_retried_total": ("5m",),
     "taskq_tasks_redelivered_total": ("5m",),
@@ -46,7 +46,6 @@ RATES = {
     "taskq_workers_lost_total": ("5m",),
     "taskq_workers_started_total": ("5m",),
     "taskq_worker_tasks_finished_total": ("5m",),
-    "taskq_worker_busy_seconds_total": ("5m",),
     "taskq_broker_commands_total": ("5m",),
     "taskq_source_errors_total": ("5m",),
     "taskq_source_commands_total": ("5m",),

@@ -116,7 +116,7 @@ def test_every_alert_has_a_runbook() -> None:
 def test_the_command_writes_the_files(tmp_path: Path) -> None:
     arguments = ["mixin", "--dir", str(tmp_path), "--set", "stuck_seconds=60", "--annotations=team,tier"]
     assert cli.main([*arguments, "--grafana-url=https://g", "--runbook-url=https://r"]) == 0
-    assert {path.name for path in tmp_path.iterdir()} >= {"recording-rules.yaml", "alerts.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"recording-rules.yaml", "alerts.yaml", "dashboards"}
     text = (tmp_path / "alerts.yaml").read_text()
     assert "taskq:task_longest_run_seconds:max) > 60" in text
     assert "group_left (label_team, label_tier)" in text

@@ -1,0 +1,230 @@
+"""Panels and dashboards in Grafana's JSON model (schema version 39, Grafana 10.4 and newer), laid out row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from taskq_exporter.mixin.records import gauge
+
+__all__ = ["OF_QUEUE", "OF_SOURCE", "Dashboard", "Panel", "Query", "Row"]
+
+#: Selectors of what the variables choose. A label that a Prometheus does not have matches ".*", too.
+OF_SOURCE = 'cluster=~"$cluster",namespace=~"$namespace",job=~"$job",source=~"$source"'
+OF_QUEUE = f'{OF_SOURCE},queue=~"$queue"'
+
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+WIDTH = 24
+HEIGHTS = {"stat": 4, "timeseries": 8, "table": 10, "bargauge": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One PromQL query of a panel; in a table `legend` is the column."""
+
+    expression: str
+    legend: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """A panel; `warn` and `bad` are where its value becomes yellow and red (below them where `bad` is the smaller)."""
+
+    title: str
+    description: str
+    queries: Sequence[Query]
+    kind: Literal["stat", "timeseries", "table", "bargauge"] = "timeseries"
+    unit: str = "short"
+    width: int = 8
+    stacked: bool = False
+    warn: float | None = None
+    bad: float | None = None
+    maximum: float | None = None
+    #: Columns of a table that are labels, in order.
+    columns: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Panels under one heading."""
+
+    title: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dashboard:
+    """A dashboard; `variables` are the labels that it lets choose, beside the datasource."""
+
+    uid: str
+    title: str
+    description: str
+    rows: Sequence[Row]
+    variables: Sequence[str] = ("cluster", "namespace", "job", "source")
+
+    def json(self) -> dict[str, Any]:
+        """What Grafana imports."""
+        return {
+            "uid": self.uid,
+            "title": f"taskq / {self.title}",
+            "description": self.description,
+            "tags": ["taskq-exporter"],
+            "schemaVersion": 39,
+            "editable": False,
+            "graphTooltip": 1,
+            "refresh": "30s",
+            "time": {"from": "now-3h", "to": "now"},
+            "timezone": "browser",
+            "links": [_link()],
+            "templating": {"list": [_datasource(), *map(self._variable, range(len(self.variables)))]},
+            "annotations": {"list": [_alerts()]},
+            "panels": _laid_out(self.rows),
+        }
+
+    def _variable(self, i: int) -> dict[str, Any]:
+        """A label, of what the variables before it leave."""
+        name = self.variables[i]
+        family = gauge("taskq_tasks" if name == "queue" else "taskq_source_up")
+        before = ",".join(f'{other}=~"${other}"' for other in self.variables[:i])
+        query = f"label_values({family}{{{before}}}, {name})"
+        return {
+            "name": name,
+            "label": name.capitalize(),
+            "type": "query",
+            "datasource": DATASOURCE,
+            "query": {"query": query, "refId": name},
+            "definition": query,
+            "refresh": 2,
+            "sort": 1,
+            "multi": True,
+            "includeAll": True,
+            "allValue": ".*",
+            "current": {"text": "All", "value": "$__all"},
+        }
+
+
+def _laid_out(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Panels from left to right, a new line where the width is used up."""
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for row in rows:
+        panels.append(
+            {
+                "type": "row",
+                "id": len(panels) + 1,
+                "title": row.title,
+                "collapsed": False,
+                "panels": [],
+                "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1},
+            }
+        )
+        x, y, height = 0, y + 1, 0
+        for panel in row.panels:
+            if x + panel.width > WIDTH:
+                x, y, height = 0, y + height, 0
+            place = {"x": x, "y": y, "w": panel.width, "h": HEIGHTS[panel.kind]}
+            panels.append({"id": len(panels) + 1, "gridPos": place, **_panel(panel)})
+            x, height = x + panel.width, max(height, HEIGHTS[panel.kind])
+        y += height
+    return panels
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    instant = panel.kind != "timeseries"
+    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": _thresholds(panel), "min": 0}
+    if panel.maximum is not None:
+        defaults["max"] = panel.maximum
+    options: dict[str, Any]
+    if panel.kind == "timeseries":
+        stacking = {"mode": "normal" if panel.stacked else "none", "group": "A"}
+        fill = 30 if panel.stacked else 8
+        defaults["custom"] = {"lineWidth": 1, "fillOpacity": fill, "showPoints": "never", "stacking": stacking}
+        options = {
+            "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        }
+    elif panel.kind == "stat":
+        options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "none"}
+    elif panel.kind == "bargauge":
+        options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "orientation": "horizontal", "displayMode": "basic"}
+    else:
+        options = {"showHeader": True, "cellHeight": "sm"}
+    found = {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.description,
+        "datasource": DATASOURCE,
+        "targets": [_target(i, query, panel, instant=instant) for i, query in enumerate(panel.queries)],
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": options,
+    }
+    if panel.kind == "table":
+        found["transformations"] = _columns(panel)
+    return found
+
+
+def _target(i: int, query: Query, panel: Panel, *, instant: bool) -> dict[str, Any]:
+    return {
+        "refId": chr(ord("A") + i),
+        "datasource": DATASOURCE,
+        "expr": query.expression,
+        "legendFormat": query.legend or "__auto",
+        "instant": instant,
+        "range": not instant,
+        "format": "table" if panel.kind == "table" else "time_series",
+    }
+
+
+def _columns(panel: Panel) -> list[dict[str, Any]]:
+    """One line for each label set, a column for each query."""
+    values = [f"Value #{chr(ord('A') + i)}" if len(panel.queries) > 1 else "Value" for i in range(len(panel.queries))]
+    names = {value: query.legend for value, query in zip(values, panel.queries, strict=True)}
+    order = {name: i for i, name in enumerate((*panel.columns, *values))}
+    return [
+        {"id": "merge", "options": {}},
+        {"id": "filterFieldsByName", "options": {"include": {"names": [*panel.columns, *values]}}},
+        {"id": "organize", "options": {"indexByName": order, "renameByName": names}},
+    ]
+
+
+def _thresholds(panel: Panel) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    if panel.warn is not None and panel.bad is not None and panel.bad < panel.warn:
+        steps = [
+            {"color": "red", "value": None},
+            {"color": "yellow", "value": panel.bad},
+            {"color": "green", "value": panel.warn},
+        ]
+    else:
+        steps += [{"color": "yellow", "value": panel.warn}] if panel.warn is not None else []
+        steps += [{"color": "red", "value": panel.bad}] if panel.bad is not None else []
+    return {"mode": "absolute", "steps": steps}
+
+
+def _datasource() -> dict[str, Any]:
+    return {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Data source"}
+
+
+def _link() -> dict[str, Any]:
+    return {
+        "title": "taskq",
+        "type": "dashboards",
+        "tags": ["taskq-exporter"],
+        "asDropdown": True,
+        "includeVars": True,
+        "keepTime": True,
+    }
+
+
+def _alerts() -> dict[str, Any]:
+    return {
+        "name": "Alerts",
+        "datasource": DATASOURCE,
+        "enable": True,
+        "expr": f'max by (alertname, source, queue) (ALERTS{{alertname=~"Taskq.+",alertstate="firing",{OF_SOURCE}}})',
+        "iconColor": "red",
+        "titleFormat": "{{alertname}}",
+        "textFormat": "{{source}} {{queue}}",
+        "step": "60s",
+    }

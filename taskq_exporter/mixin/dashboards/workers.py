@@ -1,0 +1,122 @@
+"""Workers: who is there, what they do, how well."""
+
+from __future__ import annotations
+
+from taskq_exporter.mixin.dashboards.panels import OF_SOURCE, Dashboard, Panel, Query, Row
+from taskq_exporter.mixin.records import by, gauge, rate
+
+__all__ = ["WORKERS"]
+
+LEGEND = "{{source}} {{worker}}"
+TASKS, SLOTS = gauge("taskq_worker_tasks"), gauge("taskq_worker_slots")
+ENDED = rate("taskq_worker_tasks_finished_total")
+RUNNING = f'sum {by("worker")} ({TASKS}{{{OF_SOURCE},state="running"}})'
+
+
+def _held(state: str, what: str) -> Panel:
+    return Panel(
+        title=f"{state.capitalize()} tasks",
+        description=what,
+        queries=[Query(f'topk(20, sum {by("worker")} ({TASKS}{{{OF_SOURCE},state="{state}"}}))', LEGEND)],
+    )
+
+
+_FLEET = Row(
+    "Fleet",
+    [
+        Panel(
+            title="Workers by state",
+            description="Silent ones listen and do not answer.",
+            queries=[Query(f"sum by (state) ({gauge('taskq_workers')}{{{OF_SOURCE}}})", "{{state}}")],
+            stacked=True,
+        ),
+        Panel(
+            title="Slots in use",
+            description="Running tasks for each slot, by source.",
+            queries=[
+                Query(
+                    f'sum {by()} ({TASKS}{{{OF_SOURCE},state="running"}}) / (sum {by()} ({SLOTS}{{{OF_SOURCE}}}) > 0)',
+                    "{{source}}",
+                )
+            ],
+            unit="percentunit",
+            maximum=1,
+        ),
+        Panel(
+            title="Workers that came and went",
+            description="Workers seen for the first time, a second, and those gone without a goodbye.",
+            queries=[
+                Query(f"sum by (source) ({rate('taskq_workers_started_total')}{{{OF_SOURCE}}})", "{{source}} came"),
+                Query(f"sum by (source) ({rate('taskq_workers_lost_total')}{{{OF_SOURCE}}})", "{{source}} lost"),
+            ],
+            unit="ops",
+        ),
+    ],
+)
+_EACH = Row(
+    "Each worker",
+    [
+        Panel(
+            title="Workers",
+            description="1 is up.",
+            queries=[
+                Query(f"max {by('worker')} ({gauge('taskq_worker_up')}{{{OF_SOURCE}}})", "Up"),
+                Query(RUNNING, "Running"),
+                Query(f"sum {by('worker')} ({SLOTS}{{{OF_SOURCE}}})", "Slots"),
+                Query(
+                    f"time() - max {by('worker')} ({gauge('taskq_worker_start_timestamp_seconds')}{{{OF_SOURCE}}})",
+                    "Uptime (s)",
+                ),
+                Query(
+                    f"time() - max {by('worker')}"
+                    f" ({gauge('taskq_worker_last_heartbeat_timestamp_seconds')}{{{OF_SOURCE}}})",
+                    "Heard of (s ago)",
+                ),
+            ],
+            kind="table",
+            width=24,
+            columns=("source", "worker"),
+        ),
+        _held("running", "Tasks that each worker runs; the busiest twenty."),
+        _held("reserved", "Tasks that each worker holds and has not started; the twenty that hold most."),
+        Panel(
+            title="Longest run now",
+            description="By worker.",
+            queries=[
+                Query(
+                    f"topk(10, max {by('worker')} ({gauge('taskq_worker_longest_run_seconds')}{{{OF_SOURCE}}}))", LEGEND
+                )
+            ],
+            unit="s",
+            kind="bargauge",
+        ),
+        Panel(
+            title="Ended, by worker",
+            description="Tasks a second; the twenty that end most.",
+            queries=[Query(f"topk(20, sum {by('worker')} ({ENDED}{{{OF_SOURCE}}}))", LEGEND)],
+            unit="ops",
+            width=12,
+        ),
+        Panel(
+            title="Failure ratio, by worker",
+            description="Of the tasks that it ended.",
+            queries=[
+                Query(
+                    f'topk(10, sum {by("worker")} ({ENDED}{{{OF_SOURCE},outcome!="succeeded"}})'
+                    f" / (sum {by('worker')} ({ENDED}{{{OF_SOURCE}}}) > 0))",
+                    LEGEND,
+                )
+            ],
+            unit="percentunit",
+            maximum=1,
+            width=12,
+        ),
+    ],
+)
+
+WORKERS = Dashboard(
+    uid="taskq-workers",
+    title="Workers",
+    description="Workers: who is there, what they hold, how well they do.",
+    rows=[_FLEET, _EACH],
+)
