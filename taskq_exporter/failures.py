@@ -28,13 +28,14 @@ class Failures:
         self._source, self._adapter = source, adapter
         self.timeout = timeout  # of the source, in seconds
         self.counts: Counter[Reason] = Counter()
-        self.last: AdapterError | None = None
+        self.last: Reason | None = None
         self.last_at: float | None = None  # Unix seconds
         self._bugs: dict[str, str] = {}  # by what was done: the one that was logged last
 
     def count(self, reason: Reason) -> None:
         """Count an error that is said elsewhere."""
         self.counts[reason] += 1
+        self.last, self.last_at = reason, time.time()
 
     def take(self, error: BaseException, doing: str) -> AdapterError:
         """Count an error and say what it is: expected; a timeout; else a bug, with its traceback in the log once."""
@@ -46,8 +47,7 @@ class Failures:
                 self._bugs[doing] = bug
                 log.error("bug in adapter", source=self._source, adapter=self._adapter, doing=doing, exc_info=error)
             error = AdapterError(Reason.BUG, f"{type(error).__name__} in adapter {self._adapter}; see the log")
-        self.counts[error.reason] += 1
-        self.last, self.last_at = error, time.time()
+        self.count(error.reason)
         return error
 
     def recovered(self, doing: str) -> None:

@@ -165,24 +165,26 @@ async def overview(
     runners = [r for r in exporter.runners.values() if sources is None or r.name in sources]
     now = asyncio.get_running_loop().time()
     old = [r for r in runners if now - r.history.noted_at > max_age]
-    if old:
-        # not under a deadline of its own: a collect that somebody gives up on counts as an error
-        look = asyncio.create_task(exporter.gather(runners=old))
+    # each for itself, so that one that hangs keeps none of the others from being known; and under no deadline: a
+    # collect that somebody gives up on counts as an error
+    looks = [asyncio.create_task(exporter.gather(runners=[runner])) for runner in old]
+    for look in looks:
         _looking.add(look)
         look.add_done_callback(_looking.discard)
         look.add_done_callback(retrieve)
-        await asyncio.wait({look}, timeout=None if math.isinf(patience) else patience)
+    if looks:
+        await asyncio.wait(looks, timeout=None if math.isinf(patience) else patience)
     return [known_overview(runner) for runner in runners]
 
 
 def known_overview(runner: SourceRunner) -> SourceOverview:
     """What is known of a source, without looking at it anew."""
-    report, error = runner.history.report, runner.failures.last
+    report, last_error = runner.history.report, runner.failures.last
     common: dict[str, Any] = {
         "name": runner.name,
         "adapter": runner.adapter.name,
         "annotations": runner.configured.config.annotations,
-        "last_error": error.reason.value if error is not None else None,
+        "last_error": last_error.value if last_error is not None else None,
         "last_error_at": runner.failures.last_at,
         "last_success": runner.last_success,
     }
