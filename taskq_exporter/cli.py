@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taskq_exporter import __version__
-from taskq_exporter.commands import adapters, grants, mixin, once, serve, top
+from taskq_exporter.commands import adapters, check, grants, mixin, once, serve, top
 from taskq_exporter.commands.common import UsageError
 from taskq_exporter.log import configure, redact
 from taskq_exporter.sources import ConfigError
@@ -68,7 +68,14 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--version", action="version", version=f"taskq-exporter {__version__}")
     serve.add_arguments(flags)
     commands = flags.add_subparsers(metavar="COMMAND", title="commands")
-    modules: dict[str, Any] = {"once": once, "top": top, "adapters": adapters, "grants": grants, "mixin": mixin}
+    modules: dict[str, Any] = {
+        "once": once,
+        "check": check,
+        "top": top,
+        "adapters": adapters,
+        "grants": grants,
+        "mixin": mixin,
+    }
     for point in entry_points(group=COMMANDS_GROUP):
         try:
             modules[point.name] = point.load()

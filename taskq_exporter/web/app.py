@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.web import api, configuration, health, metrics, people
+from taskq_exporter.web import api, check, configuration, health, metrics, people
 from taskq_exporter.web.keys import DRAINING, EXPORTER, LIFECYCLE, METRICS_PATH, PAGES, Lifecycle, PageOptions
 
 __all__ = ["make_app"]
@@ -26,6 +26,7 @@ def make_app(
     metrics.add_routes(app, metrics_path)
     health.add_routes(app)
     api.add_routes(app)
+    check.add_routes(app)
     configuration.add_routes(app)
     if metrics_path != "/":
         people.add_routes(app)
