@@ -28,13 +28,13 @@ __all__ = ["ExporterProcess", "Prometheus"]
 class ExporterProcess(Child):
     """`taskq-exporter --config.file=…` on a free port of loopback; `start` after `stop` or `kill` keeps the port."""
 
-    def __init__(self, config: Path, *flags: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start it, with further flags, and wait until it listens."""
+    def __init__(self, config: Path | None, *flags: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start it, with further flags, and wait until it listens. Without a file its sources are the environment's."""
         self.address = f"127.0.0.1:{free_port()}"
         super().__init__(
             [
                 *(sys.executable, "-m", "taskq_exporter"),
-                f"--config.file={config}",
+                *([f"--config.file={config}"] if config else []),
                 f"--web.listen-address={self.address}",
                 *flags,
             ],
