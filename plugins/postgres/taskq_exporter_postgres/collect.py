@@ -12,7 +12,7 @@ from taskq_exporter_sql import SqlClient, Transaction, read_only, server_told
 
 from taskq_exporter.api import AdapterError, Problem, Reason, Snapshot, Source
 from taskq_exporter_postgres.binding import bind
-from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement, advised, guarded
+from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement, Query, advised, guarded
 from taskq_exporter_postgres.capabilities import capabilities
 from taskq_exporter_postgres.columns import COLUMNS
 from taskq_exporter_postgres.options import PostgresOptions
@@ -62,13 +62,19 @@ async def _collect(source: Source, client: SqlClient, transaction: Transaction) 
     options: PostgresOptions = source.options
     binding = await bind(source, client, transaction, COLLECTED)
     blanks = Blanks(schema=binding.schema, limit=options.max_count + 1)
-    await guarded(transaction, binding, blanks, COLLECTED, allow_seq_scan=options.allow_seq_scan)
+    if not binding.guarded:
+        await guarded(transaction, binding, blanks, COLLECTED, allow_seq_scan=options.allow_seq_scan)
+        binding.statements = [_written(one, blanks, source.worker_ttl) for one in binding.statements]
     _some_jobs(binding)
     problems = list(binding.problems)
     answers: list[tuple[BoundStatement, list[tuple[Any, ...]], bool]] = []
     for one in binding.statements:
         try:
-            rows, capped = await _spread(client, transaction, one, blanks, source.worker_ttl)
+            if one.optional and one is not binding.statements[-1]:
+                async with transaction.savepoint():
+                    rows, capped = await _spread(client, transaction, one, blanks)
+            else:
+                rows, capped = await _spread(client, transaction, one, blanks)
             answers.append((one, rows, capped))
         except AdapterError as error:
             if not one.optional or error.reason not in (*OF_ONE, Reason.BUSY):
@@ -120,41 +126,44 @@ def _some_jobs(binding: Binding) -> None:
         raise AdapterError(lost[0].reason, lost[0].message)
 
 
+def _written(one: BoundStatement, blanks: Blanks, worker_ttl: float) -> BoundStatement:
+    """The statement as it is sent, the same at each collect: composing it takes as long as sending it."""
+    recent = sql.SQL(_NOT_GONE).format(sql.Literal(worker_ttl))
+
+    def fixed(query: Query) -> Query:
+        whole = sql.SQL("SELECT * FROM ({}) AS s{} LIMIT {}").format(
+            query(blanks),
+            recent if one.kind == "workers" and not one.generated else sql.SQL(""),
+            sql.Literal(MAX_ROWS + 1),
+        )
+        text = sql.SQL(whole.as_string(None))
+        return lambda _: text
+
+    return replace(one, query=fixed(one.query), spread=fixed(one.spread) if one.spread else None)
+
+
 async def _spread(
-    client: SqlClient, transaction: Transaction, one: BoundStatement, blanks: Blanks, worker_ttl: float
+    client: SqlClient, transaction: Transaction, one: BoundStatement, blanks: Blanks
 ) -> tuple[list[tuple[Any, ...]], bool]:
     """The rows of a statement, and whether they stopped at the limit, but then with some of each queue.
 
     In its usual form it may stop within the first queue. For a minute after that it is asked for in the other one.
     """
     if one.spread is None:
-        return await _rows(transaction, one, blanks, worker_ttl), False
+        return await _rows(transaction, one, one.query(blanks)), False
     now = asyncio.get_running_loop().time()
     full: dict[str, float] = client.memory.setdefault(_FULL, {})
     if now - full.get(one.name, -inf) >= FULL_FOR:
-        rows = await _rows(transaction, one, blanks, worker_ttl)
+        rows = await _rows(transaction, one, one.query(blanks))
         if sum(row[_N] or 0 for row in rows) < blanks.limit:
             return rows, False
         full[one.name] = now
-    return await _rows(transaction, replace(one, query=one.spread), blanks, worker_ttl), True
+    return await _rows(transaction, one, one.spread(blanks)), True
 
 
-async def _rows(
-    transaction: Transaction, one: BoundStatement, blanks: Blanks, worker_ttl: float
-) -> list[tuple[Any, ...]]:
-    query = sql.SQL("SELECT * FROM ({}) AS s{} LIMIT {}").format(
-        one.query(blanks),
-        sql.SQL(_NOT_GONE).format(sql.Literal(worker_ttl))
-        if one.kind == "workers" and not one.generated
-        else sql.SQL(""),
-        sql.Literal(MAX_ROWS + 1),
-    )
+async def _rows(transaction: Transaction, one: BoundStatement, query: sql.Composable) -> list[tuple[Any, ...]]:
     try:
-        if one.optional:
-            async with transaction.savepoint():
-                rows = await transaction.fetch(one.name, query, doing=one.doing)
-        else:
-            rows = await transaction.fetch(one.name, query, doing=one.doing)
+        rows = await transaction.fetch(one.name, query, doing=one.doing)
     except AdapterError as error:
         raise advised(one, error) from None
     if len(rows) > MAX_ROWS:
