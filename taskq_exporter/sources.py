@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ class ConfiguredSource:
     def connects_as(self, other: ConfiguredSource) -> bool:
         """Whether the adapter is given the same of both, credentials and filters included."""
         mine, theirs = (replace(make_source(one), url=str) for one in (self, other))
-        return mine == theirs and self.config.url == other.config.url
+        return mine == theirs and (self.config.url, self.read_url) == (other.config.url, other.read_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +62,22 @@ class Module:
     def source(self, target: Target) -> ConfiguredSource:
         """The source that watches a target, named as the target is written."""
         named = self.template.config.model_copy(update={"name": str(target), "url": str(target)})
-        return replace(self.template, config=named, read_url=partial(self._url, target))
+        c = self.config
+        return replace(self.template, config=named, read_url=_TargetUrl(target, c.username, c.password, c.query))
 
-    def same(self, other: Module | None) -> bool:
-        """Whether another one, of a configuration that was read later, watches the same targets in the same way."""
-        return (
-            other is not None
-            and self.config == other.config
-            and self.template.config == other.template.config
-            and self.template.connects_as(other.template)
-        )
 
-    def _url(self, target: Target) -> str:
-        password = self.config.password.get_secret_value() if self.config.password is not None else ""
-        url = target.url(self.config.username, password, self.config.query)
+@dataclass(frozen=True, slots=True)
+class _TargetUrl:
+    """Reads the URL of a target; equal to another one that makes the same of it."""
+
+    target: Target
+    username: str
+    password: SecretStr | None
+    query: Mapping[str, str]
+
+    def __call__(self) -> str:
+        password = self.password.get_secret_value() if self.password is not None else ""
+        url = self.target.url(self.username, password, self.query)
         keep_secret(url)
         return url
 

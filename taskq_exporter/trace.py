@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["Listener", "sending", "tracing"]
+__all__ = ["Listener", "as_lines", "sending", "tracing"]
 
 _T = TypeVar("_T")
 #: Given the commands of one round trip, the seconds that it took and whether it succeeded; perhaps in a thread.
 Listener = Callable[[Sequence[str], float, bool], None]
+
+#: Characters of a command that are shown.
+SHOWN = 500
 
 _listener: ContextVar[Listener | None] = ContextVar("taskq_exporter_trace", default=None)
 
@@ -46,3 +49,12 @@ def sending(commands: Iterable[_T], text: Callable[[_T], str]) -> Iterator[None]
         succeeded = True
     finally:
         listener(texts, time.perf_counter() - begun, succeeded)
+
+
+def as_lines(commands: Sequence[str], seconds: float, succeeded: bool) -> Iterator[str]:
+    """What a listener is told, as text for people: a line for each command, the time of the round trip on the first."""
+    for i, command in enumerate(commands):
+        took = f"{seconds * 1000:8.1f} ms" if i == 0 else f"{'+':>8}   "
+        text = "".join(c if c.isprintable() else "?" for c in " ".join(command.split()))
+        cut = f"{text[:SHOWN]}... ({len(text)} characters)" if len(text) > SHOWN else text
+        yield f"{took}  {cut}" + ("" if succeeded else "  (failed)")

@@ -14,14 +14,11 @@ from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure, redact
 from taskq_exporter.page import render
 from taskq_exporter.report import SourceReport
-from taskq_exporter.trace import tracing
+from taskq_exporter.trace import as_lines, tracing
 
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "collect every source once, print the page; exit status 1 if a source failed"
-
-#: Characters of a command that --trace shows.
-SHOWN = 500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +68,5 @@ async def _traced(exporter: Exporter) -> list[SourceReport]:
 
 def _print_commands(source: str, commands: Sequence[str], seconds: float, succeeded: bool) -> None:
     """The commands of one round trip, a line for each."""
-    for i, command in enumerate(commands):
-        took = f"{seconds * 1000:8.1f} ms" if i == 0 else f"{'+':>8}   "
-        text = "".join(c if c.isprintable() else "?" for c in " ".join(redact(command).split()))
-        cut = f"{text[:SHOWN]}... ({len(text)} characters)" if len(text) > SHOWN else text
-        print(f"{source} {took}  {cut}" + ("" if succeeded else "  (failed)"), file=sys.stderr)
+    for line in as_lines(commands, seconds, succeeded):
+        print(redact(f"{source} {line}"), file=sys.stderr)

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.web import api, check, configuration, health, metrics, people
+from taskq_exporter.web import api, check, configuration, discovery, health, metrics, people, probe
 from taskq_exporter.web.keys import DRAINING, EXPORTER, LIFECYCLE, METRICS_PATH, PAGES, Lifecycle, PageOptions
 
 __all__ = ["make_app"]
@@ -24,6 +24,8 @@ def make_app(
     app[EXPORTER], app[METRICS_PATH], app[PAGES] = exporter, metrics_path, pages or PageOptions()
     app[DRAINING], app[LIFECYCLE] = asyncio.Event(), lifecycle or Lifecycle()
     metrics.add_routes(app, metrics_path)
+    probe.add_routes(app)
+    discovery.add_routes(app)
     health.add_routes(app)
     api.add_routes(app)
     check.add_routes(app)
