@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from importlib.metadata import entry_points
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from taskq_exporter import __version__
-from taskq_exporter.commands import adapters, check, grants, mixin, once, serve, top
+from taskq_exporter.commands import serve
 from taskq_exporter.commands.common import UsageError
 from taskq_exporter.log import configure, redact
 from taskq_exporter.sources import ConfigError
@@ -19,11 +20,13 @@ from taskq_exporter.sources import ConfigError
 __all__ = ["main", "parser"]
 
 COMMANDS_GROUP = "taskq_exporter.commands"
+CORE_COMMANDS = ("once", "check", "top", "adapters", "grants", "mixin")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run taskq-exporter; returns the exit status: 0, or 1 with a message that says what to do."""
-    arguments = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parser(argv).parse_args(argv)
     configure(arguments.log_level, arguments.log_format)
     try:
         return int(arguments.run(arguments))
@@ -37,8 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """All flags and commands, also those that plugins bring."""
+def parser(argv: Sequence[str] = ("--help",)) -> argparse.ArgumentParser:
+    """All flags and commands, also those that plugins bring.
+
+    Only commands that `argv` names, or all for its --help, are imported: the server starts without them.
+    """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--config.file",
@@ -68,23 +74,29 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--version", action="version", version=f"taskq-exporter {__version__}")
     serve.add_arguments(flags)
     commands = flags.add_subparsers(metavar="COMMAND", title="commands")
-    modules: dict[str, Any] = {
-        "once": once,
-        "check": check,
-        "top": top,
-        "adapters": adapters,
-        "grants": grants,
-        "mixin": mixin,
-    }
-    for point in entry_points(group=COMMANDS_GROUP):
-        try:
-            modules[point.name] = point.load()
-        except Exception as error:  # noqa: BLE001 - a broken plugin must not stop the other commands
-            print(f"command {point.name} does not load: {type(error).__name__}: {error}", file=sys.stderr)
-    for name, module in modules.items():
+    points = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
+    helped = not {"-h", "--help"}.isdisjoint(argv)
+    for name in (*CORE_COMMANDS, *points):
+        if not helped and name not in argv:
+            commands.add_parser(name)  # so that a mistake is told what there is
+            continue
+        module = _load(name, points)
+        if module is None:
+            continue
         command = commands.add_parser(
             name, help=module.HELP, description=module.HELP, parents=[common], allow_abbrev=False
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return flags
+
+
+def _load(name: str, points: Mapping[str, EntryPoint]) -> Any:
+    """The module of a command; None where that of a plugin is broken, which must not stop the others."""
+    if name not in points:
+        return import_module(f"taskq_exporter.commands.{name}")
+    try:
+        return points[name].load()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+        print(f"command {name} does not load: {type(error).__name__}: {error}", file=sys.stderr)
+        return None
