@@ -8,6 +8,7 @@ pytest.register_assert_rewrite(
 
 from .conformance import AdapterConformance  # noqa: E402 - after the line that makes its asserts explain
 from .page import Page  # noqa: E402
+from .pgbouncer import start_pgbouncer  # noqa: E402
 from .processes import Server  # noqa: E402
 from .rabbitmq import start_rabbitmq  # noqa: E402
 from .sentinel import start_redis_sentinel  # noqa: E402
@@ -24,6 +25,7 @@ __all__ = [
     "Watch",
     "World",
     "make_certificates",
+    "start_pgbouncer",
     "start_postgres",
     "start_rabbitmq",
     "start_redis",

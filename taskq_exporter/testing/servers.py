@@ -121,12 +121,12 @@ def start_postgres(*args: str) -> Server:
     fast = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "timezone=UTC", *args]
 
     def ready() -> bool:
-        return _postgres_answers(url)
+        return postgres_answers(url)
 
     found = _find_postgres()
     if found is not None:
         bin_directory, kind = found
-        user = _unprivileged_user()
+        user = unprivileged_user()
         directory = new_directory("postgres", user)
         bin_directory = _reachable_copy(bin_directory, directory, user)
         data = directory / "data"
@@ -193,7 +193,8 @@ def _find_postgres() -> tuple[Path, Kind] | None:
     return None
 
 
-def _postgres_answers(url: str) -> bool:
+def postgres_answers(url: str) -> bool:
+    """True once a PostgreSQL, or a pooler before one, lets the URL's user in."""
     import psycopg
 
     try:
@@ -203,7 +204,7 @@ def _postgres_answers(url: str) -> bool:
         return False
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
     """An existing user to run Postgres as, because it refuses root; None where we are not root."""
     if os.geteuid() != 0:
         return None

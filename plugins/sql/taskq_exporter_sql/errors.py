@@ -52,6 +52,7 @@ _BY_TEXT: tuple[tuple[str, Reason, str], ...] = (
     ("No such file", Reason.CONNECT, "there is no socket, key or certificate at a path that the URL names"),
     ("failed to resolve host", Reason.CONNECT, "the URL's host name cannot be resolved"),
     ("certificate", Reason.CONNECT, "TLS fails on a certificate: check sslmode, sslrootcert, sslcert and sslkey"),
+    ("unsupported startup parameter", Reason.CONNECT, "a pooler refuses a parameter: leave options= out of the URL"),
     ("SSL", Reason.CONNECT, "TLS fails: check sslmode and what the server offers"),
     ("timeout expired", Reason.TIMEOUT, "the server does not answer"),
 )
