@@ -120,14 +120,17 @@ CERT = "tls_server_config: {{cert_file: {cert}, key_file: {key}, {more}}}"
         ("C curve_preferences: [P256]", "unknown curve 'P256'; there are CurveP256"),
         ("http_server_config: {headers: {X-Powered-By: us}}", "1:32: unknown key 'X-Powered-By'; there are Content-"),
         ("http_server_config: {headers: {X-Frame-Options: allow}}", "X-Frame-Options: must be 'deny', 'sameorigin'"),
-        ('http_server_config: {headers: {X-XSS-Protection: "a\\nb"}}', "X-XSS-Protection: must be printable ASCII in one line"),
+        (
+            'http_server_config: {headers: {X-XSS-Protection: "a\\nb"}}',
+            "X-XSS-Protection: must be printable ASCII in one line",
+        ),
         ("http_server_config: {http2: maybe}", "http_server_config.http2: must be a valid boolean"),
         ("basic_auth_users: {alice: hunter2}", "1:27: basic_auth_users.alice: must be a bcrypt hash"),
         (
             f"basic_auth_users: {{alice: '{ALICE.replace('$04', '$31')}'}}",
             "the hash has cost 31; a scrape has time for",
         ),
-        (f"basic_auth_users: {{'a:b': '{ALICE}'}}", "a user's name has a colon"),
+        ("basic_auth_users: {'a:b': 'CHEAP'}", "a user's name has a colon"),
         ("rate_limit: {interval: 1s}", "1:13: rate_limit: burst must be at least 1"),
         ("rate_limit: {interval: 1000000, burst: 1}", "write the unit"),
         ("rate_limit: {interval: soon, burst: 1}", "rate_limit.interval: not a duration"),
@@ -139,6 +142,8 @@ def test_what_cannot_be_honoured_is_refused_with_a_reason(
     if text.startswith("C "):
         text = CERT.format(cert="{cert}", key="{key}", more=text[2:])
     known = {"cert": certificates.certificate, "key": certificates.key, **other_keys}
+    # a name of a test must be the same in every process
+    text = text.replace("CHEAP", ALICE).replace("DEAR", ALICE.replace("$04", "$31"))
     for name, path in known.items():
         text = text.replace(f"{{{name}}}", str(path))
     with pytest.raises(ConfigError) as refused:
