@@ -82,10 +82,10 @@ class Allowed:
     path: str
 
     def matches(self, target: Target) -> bool:
-        """Whether a target is allowed: an IPv4 address by a glob of four numbers, a name by any other."""
+        """Whether a target is allowed: an address only by a glob of addresses, a name only by one of names."""
         return (
             self.scheme == target.scheme
-            and bool(_IPV4_GLOB.fullmatch(self.host)) == _is_ipv4(target.host)
+            and _kind(self.host) == _kind(target.host)
             and _glob(self.host, target.host, ".")
             and self.port in ("*", target.port)
             and _glob(self.path, target.path, "/")
@@ -131,6 +131,10 @@ def _is_host(host: str) -> bool:
     if _NUMBER.fullmatch(labels[-1]):
         return _is_ipv4(host)
     return len(host) <= 253 and all(map(_LABEL.fullmatch, labels))
+
+
+def _kind(host: str) -> str:
+    return "IPv6" if host.startswith("[") else "IPv4" if _IPV4_GLOB.fullmatch(host) else "name"
 
 
 def _is_ipv4(host: str) -> bool:

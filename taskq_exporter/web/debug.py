@@ -22,7 +22,7 @@ __all__ = ["debug_page"]
 
 
 async def debug_page(exporter: Exporter, runner: SourceRunner, until: float, lines: Sequence[str]) -> web.Response:
-    """Look at a source as for a page of metrics, by the loop's time `until`; tells each step, with `lines` of the log."""
+    """Look at a source as for a page due at the loop's time `until`, and tell each step, with `lines` of the log."""
     seconds, before = until - asyncio.get_running_loop().time(), runner.last_success
     sent: list[str] = []
     with tracing(lambda *told: sent.extend(as_lines(*told))):
