@@ -53,8 +53,8 @@ class ExporterProcess(Child):
 class Prometheus(Child):
     """A Prometheus that scrapes once a second. Its first sample comes after about five seconds."""
 
-    def __init__(self, scrape_configs: list[dict[str, Any]]) -> None:
-        """Start it. Skips the test where it is not installed, and fails it there in CI."""
+    def __init__(self, scrape_configs: list[dict[str, Any]], *rules: dict[str, Any]) -> None:
+        """Start it, with the content of rule files. Skips the test where it is not installed, and fails it there in CI."""
         binary = shutil.which("prometheus")
         if binary is None:
             message = "prometheus is not installed (Debian: apt install prometheus)"
@@ -62,7 +62,13 @@ class Prometheus(Child):
                 pytest.fail(message)
             pytest.skip(message)
         directory = new_directory("prometheus", None)
-        config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": scrape_configs}
+        for i, content in enumerate(rules):
+            (directory / f"rules-{i}.yml").write_text(yaml.safe_dump(content))
+        config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": ["rules-*.yml"],
+            "scrape_configs": scrape_configs,
+        }
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
         self.url = f"http://127.0.0.1:{free_port()}"
         super().__init__(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 
 QUEUES = ["default", "mails"]
 
@@ -18,6 +19,9 @@ def celery_app():
     app.conf.update(
         task_send_sent_event=True, worker_send_task_events=True, broker_connection_retry_on_startup=True,
         task_ignore_result=True, broker_transport_options={"queue_order_strategy": "priority"},
+        redbeat_redis_url=os.environ["BROKER"],
+        beat_schedule={"tick": {"task": "shop.good", "schedule": 2.0, "options": {"queue": "fast"}}},
+        worker_prefetch_multiplier=2,
     )  # fmt: skip
 
     @app.task(name="shop.good")
@@ -27,6 +31,15 @@ def celery_app():
     @app.task(name="shop.bad")
     def bad():
         raise ValueError("bad")
+
+    @app.task(name="shop.flaky", bind=True, max_retries=3)
+    def flaky(self):
+        if self.request.retries < 1:
+            raise self.retry(countdown=0.1)
+
+    @app.task(name="shop.slow")
+    def slow():
+        time.sleep(600)
 
     return app
 
@@ -69,6 +82,19 @@ def django_send(queue: str, name: str, n: str) -> None:
 
     for _ in range(int(n)):
         getattr(apps_tasks, name).using(queue_name=queue).enqueue()
+
+
+def django_later(queue: str, name: str, seconds: str) -> None:
+    """A task that is due in some seconds; without a worker of its queue nobody moves it then."""
+    django_setup()
+    from datetime import timedelta
+
+    import apps_tasks
+    from django.utils import timezone
+
+    getattr(apps_tasks, name).using(
+        queue_name=queue, run_after=timezone.now() + timedelta(seconds=int(seconds))
+    ).enqueue()
 
 
 def django_stats() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +18,13 @@ import psycopg
 import pytest
 import yaml
 
+from taskq_exporter.testing import Server
+from taskq_exporter.testing.child import clean_environment
 from taskq_exporter.testing.prometheus import ExporterProcess, Prometheus
 from taskq_exporter.testing.watch import config_file
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 
 class Jobs:
@@ -136,3 +144,46 @@ def start_prometheus() -> Iterator[Callable[[ExporterProcess], Prometheus]]:
     yield start
     for prometheus in running:
         prometheus.close()
+
+
+class Apps:
+    """The two applications in child processes."""
+
+    def __init__(self, broker: str, redis: str) -> None:
+        self.env = {**clean_environment(), "PYTHONPATH": str(HERE), "BROKER": broker, "REDIS": redis}
+        self.children: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *arguments: str) -> Any:
+        command = [sys.executable, str(HERE / "apps.py"), *arguments]
+        out = subprocess.run(command, env=self.env, check=True, capture_output=True, timeout=60).stdout
+        return json.loads(out) if arguments[0] in ("celery_length", "django_stats") else None
+
+    def celery_worker(self, queues: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return self._celery("worker", "-c", "4", "-Q", queues, "-l", "ERROR", *arguments)
+
+    def celery_beat(self) -> subprocess.Popen[bytes]:
+        """Beat with its schedule in Redis, by redbeat."""
+        return self._celery("beat", "-S", "redbeat.RedBeatScheduler", "--max-interval", "1", "-l", "ERROR")
+
+    def _celery(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "celery", "-A", "apps:app", *arguments]
+        self.children.append(
+            subprocess.Popen(
+                command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+        )
+        return self.children[-1]
+
+    def close(self) -> None:
+        for child in self.children:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+@pytest.fixture
+def apps(redis_own: Server) -> Iterator[Apps]:
+    base = redis_own.url.rsplit("/", 1)[0] if redis_own.url.count("/") > 2 else redis_own.url
+    apps = Apps(f"{base}/0", f"{base}/1")
+    yield apps
+    apps.close()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,50 +18,13 @@ from taskq_exporter.testing.page import Page, check_text
 from taskq_exporter.testing.processes import free_port
 from taskq_exporter.testing.watch import config_file
 
-HERE = Path(__file__).parent
 pytestmark = [
     pytest.mark.py312,
     pytest.mark.skipif(sys.version_info < (3, 12), reason="Django 6 needs Python 3.12"),
 ]
 
 
-class Apps:
-    """The two applications in child processes."""
-
-    def __init__(self, broker: str, redis: str) -> None:
-        self.env = {**clean_environment(), "PYTHONPATH": str(HERE), "BROKER": broker, "REDIS": redis}
-        self.children: list[subprocess.Popen[bytes]] = []
-
-    def run(self, *arguments: str) -> Any:
-        command = [sys.executable, str(HERE / "apps.py"), *arguments]
-        out = subprocess.run(command, env=self.env, check=True, capture_output=True, timeout=60).stdout
-        return json.loads(out) if arguments[0] in ("celery_length", "django_stats") else None
-
-    def celery_worker(self, queues: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "celery", "-A", "apps:app", "worker", "-c", "4", "-Q", queues, "-l", "ERROR"]
-        self.children.append(
-            subprocess.Popen(
-                command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-            )
-        )
-        return self.children[-1]
-
-    def close(self) -> None:
-        for child in self.children:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-
-@pytest.fixture
-def apps(redis_own: Server) -> Iterator[Apps]:
-    base = redis_own.url.rsplit("/", 1)[0] if redis_own.url.count("/") > 2 else redis_own.url
-    apps = Apps(f"{base}/0", f"{base}/1")
-    yield apps
-    apps.close()
-
-
-def sources(apps: Apps, jobs: Any) -> list[dict[str, Any]]:
+def sources(apps: Any, jobs: Any) -> list[dict[str, Any]]:
     return [
         {"name": "shop", "adapter": "celery", "url": apps.env["BROKER"], "timeout": "2s"},
         {
@@ -85,7 +45,7 @@ def once(config: Path) -> tuple[int, Page]:
     return done.returncode, Page(done.stdout)
 
 
-def test_once_reports_the_three_through_the_same_families(apps: Apps, jobs: Any, tmp_path: Path) -> None:
+def test_once_reports_the_three_through_the_same_families(apps: Any, jobs: Any, tmp_path: Path) -> None:
     apps.run("celery_send", "emails", "shop.good", "5")
     apps.run("celery_send", "celery", "shop.bad", "2")
     apps.run("django_send", "mails", "good", "4")
@@ -121,7 +81,7 @@ def test_once_reports_the_three_through_the_same_families(apps: Apps, jobs: Any,
 
 
 def test_one_server_down_leaves_the_others_alone_and_everything_counts(
-    apps: Apps, jobs: Any, redis_own: Server, start_exporter: Callable[..., Any]
+    apps: Any, jobs: Any, redis_own: Server, start_exporter: Callable[..., Any]
 ) -> None:
     exporter = start_exporter(*sources(apps, jobs))
 
@@ -187,7 +147,7 @@ def test_one_server_down_leaves_the_others_alone_and_everything_counts(
     until(lambda page: finished(page) == expected, "it goes on counting")
 
 
-def test_queues_are_found_in_the_environment_also_when_they_come_later(apps: Apps) -> None:
+def test_queues_are_found_in_the_environment_also_when_they_come_later(apps: Any) -> None:
     port = free_port()
     env = {
         **clean_environment(),

@@ -19,8 +19,10 @@ def _gauge(title: str, description: str, family: str, unit: str = "short", label
 def _rate(title: str, description: str, counter: str, label: str = "", window: str = "5m") -> Panel:
     labels = (label,) if label else ()
     legend = " ".join((LEGEND, *(f"{{{{{name}}}}}" for name in labels)))
-    query = Query(f"sum {by(*labels)} ({rate(counter, window)}{{{OF_SOURCE}}})", legend)
-    return Panel(title=title, description=description, queries=[query], unit="ops")
+    expression = f"sum {by(*labels)} ({rate(counter, window)}{{{OF_SOURCE}}})"
+    if window == "15m":  # what should never happen has no series before it does
+        expression = f"{expression} or 0 * sum {by()} ({gauge('taskq_source_up')}{{{OF_SOURCE}}})"
+    return Panel(title=title, description=description, queries=[Query(expression, legend)], unit="ops")
 
 
 _READ = Row(

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from taskq_exporter.mixin.dashboards.panels import OF_SOURCE, Dashboard, Panel, Query, Row
-from taskq_exporter.mixin.records import by, gauge, rate
+from taskq_exporter.mixin.records import FAILED, ID, by, gauge, rate
 
 __all__ = ["WORKERS"]
 
 LEGEND = "{{source}} {{worker}}"
 TASKS, SLOTS = gauge("taskq_worker_tasks"), gauge("taskq_worker_slots")
-ENDED = rate("taskq_worker_tasks_finished_total")
+CAME = f"sum by (source) ({rate('taskq_workers_started_total')}{{{OF_SOURCE}}})"
 RUNNING = f'sum {by("worker")} ({TASKS}{{{OF_SOURCE},state="running"}})'
+
+
+def _ended(outcome: str = "") -> str:
+    """What the backend counts of each worker, else what is counted here, with `worker` in `task_labels`."""
+    told, counted = rate("taskq_worker_tasks_finished_total"), rate("taskq_tasks_finished_total")
+    of = f"{OF_SOURCE},{outcome}" if outcome else OF_SOURCE
+    return f'sum {by("worker")} ({told}{{{of}}}) or sum {by("worker")} ({counted}{{{of},worker!=""}})'
 
 
 def _held(state: str, what: str) -> Panel:
@@ -46,8 +53,11 @@ _FLEET = Row(
             title="Workers that came and went",
             description="Workers seen for the first time, a second, and those gone without a goodbye.",
             queries=[
-                Query(f"sum by (source) ({rate('taskq_workers_started_total')}{{{OF_SOURCE}}})", "{{source}} came"),
-                Query(f"sum by (source) ({rate('taskq_workers_lost_total')}{{{OF_SOURCE}}})", "{{source}} lost"),
+                Query(CAME, "{{source}} came"),
+                Query(
+                    f"sum by (source) ({rate('taskq_workers_lost_total')}{{{OF_SOURCE}}}) or 0 * {CAME}",
+                    "{{source}} lost",
+                ),
             ],
             unit="ops",
         ),
@@ -93,17 +103,16 @@ _EACH = Row(
         Panel(
             title="Ended, by worker",
             description="Tasks a second; the twenty that end most.",
-            queries=[Query(f"topk(20, sum {by('worker')} ({ENDED}{{{OF_SOURCE}}}))", LEGEND)],
+            queries=[Query(f"topk(20, {_ended()})", LEGEND)],
             unit="ops",
             width=12,
         ),
         Panel(
             title="Failure ratio, by worker",
-            description="Of the tasks that it ended.",
+            description="Of the tasks that it ended: where the queue system says it, or `task_labels` name `worker`.",
             queries=[
                 Query(
-                    f'topk(10, sum {by("worker")} ({ENDED}{{{OF_SOURCE},outcome!="succeeded"}})'
-                    f" / (sum {by('worker')} ({ENDED}{{{OF_SOURCE}}}) > 0))",
+                    f"topk(10, ({_ended(FAILED)}) / on ({ID}, worker) (({_ended()}) > 0))",
                     LEGEND,
                 )
             ],
