@@ -23,6 +23,8 @@ __all__ = ["add_routes", "answer", "deadline_of", "limited", "pick", "scrape_dea
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 
+#: The parameters that make another page of the same sources.
+FILTERS = ("collect[]", "name[]")
 #: How many of the names that exist are told.
 HINTS = 20
 
@@ -147,10 +149,10 @@ def _scraper(request: web.Request) -> str | None:
     if TIMEOUT_HEADER not in request.headers or request.method == "HEAD":
         return None
     who = f"{request.remote} {request.headers.get('User-Agent', '')[:200]}"
-    asked = [*request.query.items()]
+    asked = sorted(item for item in request.query.items() if item[0] in FILTERS)
     if request.path == request.app[METRICS_PATH] and not asked:
         return who
-    text = repr((request.path, sorted(asked)))
+    text = repr((request.path, asked))
     return f"{who} {hashlib.blake2b(text.encode('utf-8', 'replace'), digest_size=8).hexdigest()}"
 
 
