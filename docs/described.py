@@ -129,7 +129,7 @@ def _duration(seconds: float) -> str:
 
 
 def _yaml(value: Any) -> str:
-    value = list(value) if isinstance(value, tuple) else value
+    value = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
     return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
 

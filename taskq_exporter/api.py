@@ -107,6 +107,8 @@ class Options(BaseModel):
     expands: ClassVar[Mapping[str, str]] = {}
     #: The schemes of the URLs that the adapter takes: another one is a mistake in the configuration. Empty: any.
     schemes: ClassVar[Sequence[str]] = ()
+    #: False where there is nothing to connect to: a source has no URL then.
+    needs_url: ClassVar[bool] = True
     #: Other defaults for core options of this adapter's sources: {"duty_cycle": 0.05}.
     core_defaults: ClassVar[Mapping[str, Any]] = {}
 

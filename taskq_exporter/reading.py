@@ -134,8 +134,7 @@ class Reader:
         core = {key: value for key, value in entry.items() if key in SourceConfig.model_fields}
         core = {**(adapter.options.core_defaults if adapter else {}), **defaults, **core}
         config = self._mistakes.validate(SourceConfig, core, at)
-        if adapter is not None and isinstance(url := core.get("url"), str):
-            self._scheme(adapter, url, (*at, "url"))
+        self._check_url(adapter, core, at)
         if adapter is None:
             return []
         self._known_families(entry, at, [adapter.name])
@@ -174,6 +173,16 @@ class Reader:
                         self._scheme(source.adapter, allowed, (*at, "allow", i))
                     modules.append(Module(str(name), config, source))
         return modules
+
+    def _check_url(self, adapter: Adapter | None, core: Mapping[str, Any], at: Location) -> None:
+        given = [key for key in ("url", "url_file") if core.get(key) is not None]
+        if adapter is not None and not adapter.options.needs_url:
+            for key in given:
+                self._mistakes.add((*at, key), f"{key}: adapter {adapter.name} takes none: remove it", key=True)
+        elif not given:
+            self._mistakes.add(at, "a source has either url or url_file")
+        elif adapter is not None and isinstance(url := core.get("url"), str):
+            self._scheme(adapter, url, (*at, "url"))
 
     def _scheme(self, adapter: Adapter, url: str, where: Location) -> None:
         scheme, separator, _ = url.partition("://")

@@ -118,7 +118,7 @@ class SourceConfig(Core):
 
     @model_validator(mode="after")
     def _one_url(self) -> SourceConfig:
-        if (self.url is None) == (self.url_file is None):
+        if self.url is not None and self.url_file is not None:
             raise ValueError("a source has either url or url_file")
         return self
 

@@ -60,8 +60,8 @@ class Checks:
 
     def watch(self, world: World, *, url: str = "", follow: bool = False) -> AbstractAsyncContextManager[Watch]:
         """The world as the core watches it."""
-        source = {"adapter": self.adapter, "url": url or world.url, "timeout": self.timeout, **world.options}
-        return watch(source, follow=follow)
+        at = {"url": url or world.url} if self.loaded.options.needs_url else {}
+        return watch({"adapter": self.adapter, **at, "timeout": self.timeout, **world.options}, follow=follow)
 
     @property
     def loaded(self) -> Adapter:

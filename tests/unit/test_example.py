@@ -49,6 +49,7 @@ def test_it_loads(config: Config) -> None:
         "mails",
         "billing",
         "flow",
+        "machine",
     ]
 
 
@@ -75,4 +76,4 @@ def test_what_is_commented_out_would_load_too(adapters: Adapters, tmp_path: Path
     (tmp_path / "sources.d").mkdir()
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    assert len(load_config(path, adapters, {"CELERY_BROKER_URL": "redis://broker/0"}).sources) == 5
+    assert len(load_config(path, adapters, {"CELERY_BROKER_URL": "redis://broker/0"}).sources) == 6

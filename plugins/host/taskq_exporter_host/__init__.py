@@ -1,0 +1,1 @@
+"""taskq-exporter adapter for the machine that it runs on."""
