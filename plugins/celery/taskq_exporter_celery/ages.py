@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from taskq_exporter.api import Capability, Sample, State
 from taskq_exporter_celery.families import OLDEST_IS_BOUND
+from taskq_exporter_celery.view import SEND_SENT
 
 if TYPE_CHECKING:
     from taskq_exporter_celery.follower import Follower
@@ -26,7 +27,10 @@ def ready_ages(
     """
     told = follower is not None and follower.hears_of_sending
     capability = Capability(
-        family="taskq_oldest_task_age_seconds", state=State.READY, reason="none" if told else "option"
+        family="taskq_oldest_task_age_seconds",
+        state=State.READY,
+        reason="none" if told else "option",
+        advice=SEND_SENT,
     )
     if follower is None or not told:
         return {}, [], capability

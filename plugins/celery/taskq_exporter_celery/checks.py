@@ -39,15 +39,24 @@ async def diagnose(source: Source, broker: Broker) -> list[Finding]:
     follower = broker.shared.follower
     if follower is None:
         return findings + await _listen(broker) + await _ask(source, broker)
+    told = follower.findings()
     if not any(worker.up for worker in follower.workers):
         findings.append(_NO_WORKERS)
-    return findings + follower.findings()
+    elif not follower.saw_task and not any(worker.silent_work for worker in follower.workers):
+        findings.append(_NO_TASKS)
+    return findings + told
 
 
 _NO_WORKERS = Finding(
     level="note",
     text="no worker sends heartbeats",
     advice="start a worker without --without-heartbeat; check event_exchange and global_keyprefix where one runs",
+)
+
+_NO_TASKS = Finding(
+    level="note",
+    text="no task was seen to run yet, so that it is not known whether workers send task events",
+    advice=f"look again when one has run; {USE_E}",
 )
 
 

@@ -63,7 +63,7 @@ class Follower:
         self._held_back_count = 0
         self._last_sent: float | None = None
         self._expects_sent = True
-        self._saw_task = False
+        self.saw_task = False  # any event of a task
         self._swept = 0.0
         self._handlers: dict[str, Callable[[Event, float], None]] = {
             "task-received": self._received,
@@ -160,8 +160,8 @@ class Follower:
             return False
         if kind == "task-received" and not is_name(event["name"]):
             return False
-        if not self._saw_task:  # before that, 0 would be a guess: workers may send none
-            self._saw_task = True
+        if not self.saw_task:  # before that, 0 would be a guess: workers may send none
+            self.saw_task = True
             self._ledger.counts("received", "started", "retried", "finished")
         if kind == "task-received" and not self._expects_sent:
             handler(event, now)
@@ -299,19 +299,19 @@ class Follower:
     def findings(self) -> list[Finding]:
         """What the application could tell and does not, and who does not answer."""
         return [
-            *view.findings(self.workers, without_task_sent=self._saw_task and not self._expects_sent),
+            *view.findings(self.workers, without_task_sent=self.saw_task and not self._expects_sent),
             *self.inspected.findings(self.workers),
             *self.schedulers.findings(),
         ]
 
     def _knows_running(self) -> bool:
         """False where workers are busy and none ever told with what."""
-        return self._saw_task or not any(worker.up and worker.unseen for worker in self.workers)
+        return self.saw_task or not any(worker.up and worker.unseen for worker in self.workers)
 
     def _capabilities(self) -> list[Capability]:
         """What events can tell, and what the application would have to send for the rest."""
         return view.capabilities(
             running=self._knows_running(),
-            tasks=self._saw_task or not any(worker.silent_work for worker in self.workers),
-            sending=self._last_sent is not None or not self._saw_task or self._expects_sent,
+            tasks=self.saw_task or not any(worker.silent_work for worker in self.workers),
+            sending=self._last_sent is not None or not self.saw_task or self._expects_sent,
         )

@@ -35,6 +35,10 @@ BEAT = "celerybeat@"
 #: Queues of one worker to remember.
 QUEUES = 1_000
 
+_ASK = "set inspect: true"
+_ALLOW = "give the rights that `taskq-exporter grants` prints, or set inspect: false"
+_ANSWER = "some workers listen and do not answer in JSON: have each of them answer `celery inspect ping`"
+
 BY_WORKER = ("taskq_worker_slots", "taskq_worker_prefetch_limit")
 
 
@@ -100,12 +104,11 @@ class Inspected:
             self.strangers or self.unreadable or any(w.up and w.unanswered >= TRIES and not w.queues for w in workers)
         )
         by_queue = ("taskq_queue_slots", *(("taskq_queue_consumers",) if self.counts_consumers else ()))
+        advice = {"option": _ASK, "permission": _ALLOW}.get(self.reason, "")
+        of_queues: CapabilityReason = "option" if self.reason == "none" and hidden else self.reason
         return [
-            *(Capability(family=family, reason=self.reason) for family in BY_WORKER),
-            *(
-                Capability(family=family, reason="option" if self.reason == "none" and hidden else self.reason)
-                for family in by_queue
-            ),
+            *(Capability(family=family, reason=self.reason, advice=advice) for family in BY_WORKER),
+            *(Capability(family=family, reason=of_queues, advice=advice or _ANSWER) for family in by_queue),
         ]
 
     @property
@@ -119,8 +122,7 @@ class Inspected:
         """What a person should know."""
         found = []
         if self.reason == "permission":
-            advice = "give the rights that `taskq-exporter grants` prints, or set inspect: false"
-            found.append(Finding(level="note", text="workers cannot be asked for slots and queues", advice=advice))
+            found.append(Finding(level="note", text="workers cannot be asked for slots and queues", advice=_ALLOW))
         if self.unreadable:
             text = f"{self.unreadable} answers of workers are not in JSON and were not read"
             found.append(Finding(level="note", text=text, advice="set task_serializer = 'json', or inspect: false"))

@@ -96,9 +96,9 @@ def capabilities(*, running: bool, tasks: bool, sending: bool) -> list[Capabilit
 
     return [
         Capability(family="taskq_worker_up"),
-        Capability(family="taskq_tasks", state=State.RUNNING, reason=told(running)),
-        Capability(family="taskq_oldest_task_age_seconds", state=State.RUNNING, reason=told(running)),
-        Capability(family="taskq_tasks_finished_total", reason=told(tasks)),
-        Capability(family="taskq_tasks_enqueued_total", reason=told(sending)),
-        Capability(family="taskq_task_wait_duration_seconds", reason=told(sending)),
+        Capability(family="taskq_tasks", state=State.RUNNING, reason=told(running), advice=USE_E),
+        Capability(family="taskq_oldest_task_age_seconds", state=State.RUNNING, reason=told(running), advice=USE_E),
+        Capability(family="taskq_tasks_finished_total", reason=told(tasks), advice=USE_E),
+        Capability(family="taskq_tasks_enqueued_total", reason=told(sending), advice=SEND_SENT),
+        Capability(family="taskq_task_wait_duration_seconds", reason=told(sending), advice=SEND_SENT),
     ]

@@ -39,6 +39,9 @@ _ALL: tuple[_What, ...] = (
 #: Nothing outside the workers tells a start or a lost lease.
 _NEVER: tuple[_What, ...] = (("taskq_tasks_started_total", ""), ("taskq_tasks_redelivered_total", ""))
 
+_INDEX = "use django-tasks-redis 0.4 and run `manage.py rebuild_redis_status_index` once"
+_REDIS_7 = "use Redis 7, which counts what is added to a stream"
+
 _SPLIT: tuple[_What, ...] = ((_LEVELS, "ready"), (_LEVELS, "running"))
 #: What is missing where a part of the snapshot could not be read, with the index and without.
 _PARTS_INDEXED: dict[str, tuple[_What, ...]] = {
@@ -82,7 +85,8 @@ def capabilities(*, indexed: bool, finishes: bool, counts_added: bool, problems:
     for problem in problems:
         if problem.reason is Reason.PERMISSION:
             reasons |= dict.fromkeys(parts.get(problem.part, ()), "permission")
+    advice = {what: _REDIS_7 if what == _ENQUEUED else _INDEX for what, why in reasons.items() if why == "version"}
     return [
-        Capability(family=family, state=state, reason=reasons.get((family, state), "none"))
-        for family, state in (*_ALL, *_NEVER)
+        Capability(family=what[0], state=what[1], reason=reasons.get(what, "none"), advice=advice.get(what, ""))
+        for what in (*_ALL, *_NEVER)
     ]

@@ -61,15 +61,9 @@ async def detect(env: Mapping[str, str]) -> list[Detected]:
 
 
 async def diagnose(client: Client) -> list[Finding]:
-    """What was found, and what to change to see more. Raises AdapterError as collect()."""
+    """What was found, beside the problems of a collect, and what to change to see more. Raises as collect()."""
     snapshot, consumers = await observe(client)
     found = [Finding(level="ok", text=f"{snapshot.server or 'server'} {snapshot.server_version} answers".strip())]
-    found += [
-        Finding(level="problem", text=f"{p.part}: {p.message}", advice="run what `taskq-exporter grants` prints")
-        if p.reason is Reason.PERMISSION
-        else Finding(level="problem", text=f"{p.part}: {p.message}")
-        for p in snapshot.problems
-    ]
     able = {(c.family, c.state): c for c in snapshot.capabilities}
     if able["taskq_tasks", "succeeded"].reason == "version":
         found.append(_no_index(client, finishes=able["taskq_tasks_finished_total", ""].able))

@@ -48,9 +48,8 @@ def _any(patterns: list[str]) -> str:
 
 
 async def findings(broker: AmqpBroker) -> list[Finding]:
-    """What was found on the broker."""
-    snapshot = await broker.collect()
-    found = [Finding(level="problem", text=f"{p.part}: {p.message}") for p in snapshot.problems]
+    """What was found on the broker, beside the problems of a collect."""
+    snapshot, found = await broker.collect(), []
     names = sorted(queue.name for queue in snapshot.queues if of_tasks(queue.name))
     if names:
         found.append(Finding(level="ok", text=f"{len(names)} queues: {', '.join(names[:10])}"))

@@ -27,6 +27,12 @@ _REFUSED = (
     "RabbitMQ 4.2.6 and newer show the size of a queue only to users with a right on it: set management_url, or give "
     "one with `rabbitmqctl set_permissions`"
 )
+_BYTES = "taskq_queue_bytes"
+_OF_NODES = ("taskq_broker_memory_bytes", "taskq_broker_memory_limit_bytes", "taskq_broker_connections")
+_ADVICE = {
+    "option": "set management_url, the address of RabbitMQ's management API",
+    "permission": "give the user the tag monitoring, as `taskq-exporter grants` says",
+}
 
 
 async def collect(broker: AmqpBroker) -> Snapshot:
@@ -129,9 +135,6 @@ def _capabilities(broker: AmqpBroker, error: AdapterError | None, *, held: bool,
         Capability(family="taskq_tasks", state=S.RETRY, reason=events),
         Capability(family="taskq_tasks_by_priority", state=S.READY, reason="backend"),
         Capability(family=OLDEST_UNACKED, reason="backend"),
-        Capability(family=UNACKED, reason=api),
-        Capability(family="taskq_queue_bytes", reason=api),
-        Capability(family="taskq_broker_memory_bytes", reason=nodes),
-        Capability(family="taskq_broker_memory_limit_bytes", reason=nodes),
-        Capability(family="taskq_broker_connections", reason=nodes),
+        *(Capability(family=family, reason=api, advice=_ADVICE.get(api, "")) for family in (UNACKED, _BYTES)),
+        *(Capability(family=family, reason=nodes, advice=_ADVICE.get(nodes, "")) for family in _OF_NODES),
     ]

@@ -12,6 +12,8 @@ from taskq_exporter_celery.families import OLDEST_IS_BOUND
 if TYPE_CHECKING:
     from taskq_exporter_celery.on_redis.broker import RedisBroker
 
+_ADVICE = {"option": "set peek: true", "permission": "see `taskq-exporter grants`, or set peek: false"}
+
 
 class Ages:
     """What is known of the oldest ready tasks at one collect."""
@@ -36,8 +38,8 @@ class Ages:
     def capabilities(self) -> list[Capability]:
         """What can be told with these options and rights."""
         return [
-            Capability(family="taskq_oldest_task_age_seconds", state=S.READY, reason=self._reason),
-            Capability(family=OLDEST_IS_BOUND, reason=self._reason),
+            Capability(family=family, state=state, reason=self._reason, advice=_ADVICE.get(self._reason, ""))
+            for family, state in (("taskq_oldest_task_age_seconds", S.READY), (OLDEST_IS_BOUND, ""))
         ]
 
     @property
@@ -53,4 +55,4 @@ class Ages:
         if self._reason != "permission":
             return []
         text = "the age of the oldest ready task is not known: the user lacks the right +lindex"
-        return [Finding(level="note", text=text, advice="see `taskq-exporter grants`, or set peek: false")]
+        return [Finding(level="note", text=text, advice=_ADVICE["permission"])]

@@ -47,7 +47,7 @@ def grants(source: Source) -> str:
 
 
 async def findings(broker: RedisBroker) -> list[Finding]:
-    """What was found on the broker."""
+    """What was found on the broker, beside the problems of a collect."""
     queues = await _queues(broker)
     collected = (await broker.collect()).findings
     return list(dict.fromkeys((*queues, *collected, *await _redbeat(broker))))
@@ -56,8 +56,8 @@ async def findings(broker: RedisBroker) -> list[Finding]:
 async def _queues(broker: RedisBroker) -> list[Finding]:
     await broker.read_in_background()
     names = [q for q in await broker.queue_search.names(broker.source.timeout) if broker.source.queues.wants(q)]
-    if error := broker.queue_search.problem:
-        return [Finding(level="problem", text=f"queues cannot be found: {error}", advice="see `taskq-exporter grants`")]
+    if broker.queue_search.problem:
+        return []
     if not names:
         advice = "check the database number and global_keyprefix, or start a worker or a producer once"
         return [Finding(level="problem", text="no queue was ever declared here", advice=advice)]
@@ -67,12 +67,9 @@ async def _queues(broker: RedisBroker) -> list[Finding]:
 async def _redbeat(broker: RedisBroker) -> list[Finding]:
     told = await broker.redbeat.told(broker.source.timeout, None)
     entries = [s.entry_count for s in told.schedulers]
-    problems = [Finding(level="problem", text=f"redbeat: {p.message}") for p in told.problems]
-    return (
-        problems
-        or [*told.findings]
-        or [Finding(level="ok", text=f"redbeat: {n} entries, none overdue") for n in entries]
-    )
+    if told.problems:
+        return []
+    return [*told.findings] or [Finding(level="ok", text=f"redbeat: {n} entries, none overdue") for n in entries]
 
 
 def database(url: str) -> object:
