@@ -235,7 +235,9 @@ def _seen(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> Sou
         problems=problems,
         findings=tuple(replace(f, text=redact(f.text), advice=redact(f.advice)) for f in snapshot.findings),
         capabilities=tuple(
-            CapabilityOverview(family=c.family, state=c.state, can=c.able, reason=c.reason, advice=redact(c.advice))
+            CapabilityOverview(
+                family=c.family, state=c.state, can=c.able, reason=c.reason, advice="" if c.able else redact(c.advice)
+            )
             for c in snapshot.capabilities
         ),
     )
