@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -21,7 +24,9 @@ from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure
 from taskq_exporter.reload import Reloader
 from taskq_exporter.shard import Shard
+from taskq_exporter.testing import Server
 from taskq_exporter.testing.page import Page
+from taskq_exporter.testing.prometheus import ExporterProcess
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.keys import Lifecycle
 
@@ -273,3 +278,30 @@ async def test_debug_tells_what_was_done_and_no_secret(fleet: Fleet, logs: None)
     assert "problem: a queue has no consumer: start one" in up
     assert f'taskq_tasks{{queue="q",source="{TARGET}",state="ready"}} 3.0' in up
     assert "hunt" not in down + again + up
+
+
+def test_a_real_target_by_a_password_from_a_file_that_changes(redis_own: Server, tmp_path: Path) -> None:
+    """Whoever asks only names the target; neither page nor log ever has the password."""
+    secret, config = tmp_path / "password", tmp_path / "config.yaml"
+    secret.write_text("first-passw0rd\n")
+    own = {"adapter": "celery", "allow": ["redis://127.0.0.1:*/*"], "username": "probe", "password_file": str(secret)}
+    config.write_text(yaml.safe_dump({"modules": {"fleet": own}}))
+    path = f"/probe?module=fleet&target={redis_own.url}"
+    rules = {"enabled": True, "reset_passwords": True, "keys": ["*"], "channels": ["*"], "categories": ["+@all"]}
+    with ExporterProcess(config) as exporter, redis.Redis.from_url(redis_own.url) as admin:
+
+        def probe() -> Page:
+            with urllib.request.urlopen(f"http://{exporter.address}{path}", timeout=20) as answer:
+                return Page(answer.read().decode())
+
+        assert probe().value("taskq_source_up", source=redis_own.url) == 0, "there is no such user yet"
+        for password in ("first-passw0rd", "second-passw0rd"):
+            admin.acl_setuser("probe", passwords=[f"+{password}"], **rules)
+            admin.client_kill_filter(user="probe")
+            secret.write_text(password)
+            deadline = time.monotonic() + 30
+            while (page := probe()).value("taskq_source_up") != 1:
+                assert time.monotonic() < deadline, page.text + exporter.log
+                time.sleep(0.2)
+        assert page.value("taskq_source_info", server="redis", adapter="celery") == 1
+        assert "passw0rd" not in page.text + exporter.log
