@@ -41,16 +41,15 @@ def _tasks(*states: str) -> Callable[[QueueOverview], str]:
     return cell
 
 
-#: With short names the first six fit into 80 columns.
 COLUMNS: Final = (
     _Column("ready", _tasks("ready")),
     _Column("later", _tasks("scheduled", "retry"), 100),
-    _Column("running", _tasks("running")),
+    _Column("running", _tasks("running"), 60),
     _Column("failed", _tasks("failed", "dead", "lost"), 110),
     _Column("oldest", lambda queue: duration(queue.oldest_ready)),
-    _Column("longest", lambda queue: duration(queue.longest_run)),
-    _Column("done", lambda queue: rate(queue.finished_per_second)),
-    _Column("failing", lambda queue: rate(queue.failed_per_second)),
+    _Column("longest", lambda queue: duration(queue.longest_run), 70),
+    _Column("done", lambda queue: rate(queue.finished_per_second), 80),
+    _Column("failing", lambda queue: rate(queue.failed_per_second), 80),
     _Column("readers", lambda queue: count(queue.consumers), 100),
 )
 

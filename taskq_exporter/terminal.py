@@ -64,7 +64,7 @@ class Screen:
         except OSError:
             return shutil.get_terminal_size()
 
-    def key(self) -> str:
+    def typed(self) -> str:
         """What was typed; "" where the terminal is gone."""
         with contextlib.suppress(OSError):
             return os.read(self.keys or 0, 64).decode("utf-8", "replace")
@@ -74,8 +74,8 @@ class Screen:
         """Show the lines instead of what is there; what is too long or too much is the caller's to cut."""
         _, rows = self.size
         # a line is cleared before it is written: behind its last column is no place to do it from
-        shown = "\r\n".join(f"\x1b[K{self._styled(line)}" for line in lines[:rows])
-        self._write(f"\x1b[H{shown}" + ("\r\n\x1b[J" if len(lines) < rows else ""))
+        shown = "\n".join(f"\x1b[K{self._styled(line)}" for line in lines[:rows])
+        self._write(f"\x1b[H{shown}" + ("\n\x1b[J" if len(lines) < rows else ""))
 
     def _styled(self, line: Line) -> str:
         style = self._styles.get(line.kind)

@@ -123,7 +123,8 @@ class _View:
     def lines(self, columns: int, rows: int) -> list[Line]:
         """What fits, and a line that says how much does not."""
         queues = sum(source.queues_total or 0 for source in self.sources)
-        words = [self.at or "looking", f"{len(self.sources)} sources", f"{queues} queues", self._where, "q ends"]
+        what = f"{_number(len(self.sources), 'source')}, {_number(queues, 'queue')}"
+        words = [self.at, what, self._where, "q ends"] if self.at else ["looking", self._where]
         lines = [Line("  ".join(filter(None, words))[:columns])]
         if self.error:
             lines.append(Line(printable(self.error)[:columns], "bad"))
@@ -133,6 +134,10 @@ class _View:
             over = len(lines) - rows + 1
             lines[rows - 1 :] = [Line(f"and {over} more"[:columns])]
         return lines
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 async def _watch(read: Read, interval: float, where: str) -> int:
@@ -147,9 +152,10 @@ async def _watch(read: Read, interval: float, where: str) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, end)
         loop.add_signal_handler(signal.SIGWINCH, wake.set)
-        loop.add_signal_handler(signal.SIGTSTP, lambda: (screen.suspend(), wake.set()))
+        loop.add_signal_handler(signal.SIGTSTP, screen.suspend)
+        loop.add_signal_handler(signal.SIGCONT, wake.set)
         if screen.keys is not None:
-            loop.add_reader(screen.keys, lambda: end() if screen.key() in ("", "q", "Q") else None)
+            loop.add_reader(screen.keys, lambda: end() if _ends(screen.typed()) else None)
         looking = asyncio.create_task(_look(view, read, interval, wake))
         looking.add_done_callback(lambda _: end())
         while not stop.is_set():
@@ -162,6 +168,11 @@ async def _watch(read: Read, interval: float, where: str) -> int:
         if screen.keys is not None:
             loop.remove_reader(screen.keys)
     return 0
+
+
+def _ends(typed: str) -> bool:
+    """Whether q was typed, or the terminal is gone. An arrow key is an escape and letters."""
+    return not typed or (not typed.startswith("\x1b") and "q" in typed.lower())
 
 
 async def _look(view: _View, read: Read, interval: float, wake: asyncio.Event) -> None:
