@@ -63,6 +63,11 @@ _STATEMENTS = (
     " WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND queryid IS NOT NULL"
     " AND max_exec_time >= {slow} GROUP BY queryid ORDER BY max(max_exec_time) DESC LIMIT 1000"
 )
+_ADVICE: Final[Mapping[tuple[str, Why], str]] = {
+    (_CONNECTIONS, "permission"): "grant pg_read_all_stats to the user",
+    (_SLOW, "permission"): "grant pg_read_all_stats, and USAGE on the schema of pg_stat_statements, to the user",
+    (_SLOW, "backend"): "load pg_stat_statements by shared_preload_libraries, and CREATE EXTENSION pg_stat_statements",
+}
 _Totals = Mapping[int, tuple[float, float]]  # calls and seconds by statement
 
 
@@ -126,11 +131,15 @@ async def server_told(client: SqlClient, *, roundtrip: float, left: float, disab
         (
             Capability(family="taskq_broker_roundtrip_seconds"),
             Capability(family="taskq_broker_memory_bytes", reason="backend"),
-            *(Capability(family=family, reason=why.get(family, "none")) for family in sorted(_OWN)),
+            *(_capability(family, why.get(family, "none")) for family in sorted(_OWN)),
         ),
         tuple(server.problems),
         client.commands_sent - before,
     )
+
+
+def _capability(family: str, why: Why) -> Capability:
+    return Capability(family=family, reason=why, advice=_ADVICE.get((family, why), ""))
 
 
 async def _look(transaction: Transaction, server: _Server, disabled: Set[str], now: float) -> None:
