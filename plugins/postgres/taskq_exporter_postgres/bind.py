@@ -126,6 +126,8 @@ def _bound(
         states=one.states if isinstance(one, Jobs) else (),
         outcomes=one.outcomes if isinstance(one, Ended) else (),
         partial=isinstance(one, Ended) and one.partial,
+        kept=partial(render, one.kept.sql) if isinstance(one, Ended) and one.kept else None,
+        kept_otherwise=one.kept.otherwise if isinstance(one, Ended) and one.kept else "",
         limited="{limit}" in one.sql,
         above=frozenset(above_of(one.sql)),
         index=_advice(one.index, schema),

@@ -32,8 +32,11 @@ class BoundStatement:
     states: tuple[State, ...] = ()  # kind jobs: which it tells
     outcomes: tuple[Outcome, ...] = ()  # kind finished: which it tells
     partial: bool = False  # kind finished: it does not see all of them
+    kept: Query | None = None  # kind finished: gives the outcomes whose rows are seen to stay
+    kept_otherwise: str = ""  # what to change where there are none
     limited: bool = False  # it stops at {limit} rows
     forms: Sequence[Query] = ()  # the same, cheaper where an index has their order
+    unordered: bool = False  # no index has that order
     spread: Query | None = None  # the same for when it stopped at its limit: some rows of each queue
     spread_index: str = ""  # the CREATE INDEX for that
     above: frozenset[str] = frozenset()  # TABLE.COLUMN of the ids that bound it
@@ -62,12 +65,26 @@ class Binding:
     mode: str | None = None  # how the follower counts
     followed: Statements = field(default_factory=Statements)  # what the follower counts, where it is given as text
     guarded: bool = False  # whether the plans were looked at
+    kept: dict[str, frozenset[str]] = field(default_factory=dict)  # outcomes whose rows stay, by statement
     bound_at: float = 0.0  # the loop's time
     dropped: Sequence[BoundStatement] = ()  # what is left out
 
     def of(self, kind: str) -> list[BoundStatement]:
         """The statements of a kind."""
         return [one for one in self.statements if one.kind == kind]
+
+    async def look_for_kept(self, transaction: Transaction, blanks: Blanks) -> None:
+        """See whether rows stay after their end, until that was seen. Raises AdapterError."""
+        for one in self.of("finished"):
+            if one.kept and self.kept.get(one.name) != frozenset(one.outcomes):
+                rows = await transaction.fetch(f"{one.name}.kept", one.kept(blanks), doing=one.doing)
+                self.kept[one.name] = frozenset(row[0] for row in rows)
+
+    @property
+    def begun(self) -> set[Outcome]:
+        """The outcomes of which all would be counted: what was not seen has not happened."""
+        finished = [one for one in self.of("finished") if not one.partial]
+        return {o for one in finished for o in one.outcomes if one.kept is None or o in self.kept.get(one.name, ())}
 
     def leave_out(self, one: BoundStatement, error: AdapterError) -> None:
         """Go on without a statement."""
@@ -107,9 +124,10 @@ async def _planned(transaction: Transaction, one: BoundStatement, blanks: Blanks
     """The statement in its cheapest form, and the large tables that its usual one reads from end to end."""
     plan = await plan_of(transaction, one.query(blanks), doing=one.doing)
     refused = ", ".join(map(str, await plan.full_reads(transaction)))
-    query, cost = one.query, plan.cost
+    query, cost, unordered = one.query, plan.cost, bool(one.forms)
     for form in one.forms:
         plan = await plan_of(transaction, form(blanks), doing=one.doing)
+        unordered = unordered and plan.sorts
         if plan.cost <= cost and not plan.sorts:
             query, cost = form, plan.cost
     spread = one.spread
@@ -118,7 +136,7 @@ async def _planned(transaction: Transaction, one: BoundStatement, blanks: Blanks
         # without an index by queue, finding a queue costs as much as finding all
         if plan.sorts or plan.cost > SPREAD_COST * max(cost, LITTLE_COST) or await plan.full_reads(transaction):
             spread = None
-    return replace(one, query=query, forms=(), spread=spread), refused
+    return replace(one, query=query, forms=(), unordered=unordered, spread=spread), refused
 
 
 def _too_costly(one: BoundStatement, tables: str) -> str:

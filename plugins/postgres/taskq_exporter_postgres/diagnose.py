@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from psycopg import sql
-from taskq_exporter_sql import SqlClient, TableName, describe, read_only
+from taskq_exporter_sql import SqlClient, TableName, Transaction, describe, read_only
 
 from taskq_exporter.api import AdapterError, Finding, Outcome, Source, State
 from taskq_exporter_postgres.bind import bind_statements
-from taskq_exporter_postgres.bind_table import FINISHED_ROLES, JOB_TIMES, LIVE_ROLES, bind_jobs, bind_workers
-from taskq_exporter_postgres.bound import guarded
+from taskq_exporter_postgres.bind_table import (
+    FINISHED_ROLES,
+    JOB_TIMES,
+    LIVE_ROLES,
+    bind_jobs,
+    bind_table,
+    bind_workers,
+)
+from taskq_exporter_postgres.bound import Binding, guarded
 from taskq_exporter_postgres.options import LIVE, PostgresOptions, Table
 from taskq_exporter_postgres.placeholders import Blanks
 from taskq_exporter_postgres.preset import COLLECTED, FOLLOWED
 from taskq_exporter_postgres.statements import index_advice
+from taskq_exporter_postgres.windows import first_blanks
 
 __all__ = ["diagnose"]
 
@@ -40,23 +48,34 @@ async def _diagnose_statements(source: Source, client: SqlClient) -> list[Findin
             binding = await bind_statements(transaction, options, kinds)
         except AdapterError as error:
             return [Finding(level="problem", text=str(error))]
-        blanks = Blanks(schema=binding.schema, limit=options.max_count + 1)
-        await guarded(transaction, binding, blanks, COLLECTED, allow_seq_scan=options.allow_seq_scan)
+        blanks = await first_blanks(options, transaction, binding)
+        await guarded(transaction, binding, blanks, kinds, allow_seq_scan=options.allow_seq_scan)
+        await binding.look_for_kept(transaction, blanks)
     findings = [Finding(level="ok", text=f"{one.doing} fits") for one in binding.statements]
-    findings += [
-        Finding(
-            level="note",
-            text=f"{one.doing}: where more than max_count ({options.max_count}) wait, one queue hides others:"
-            " no index leads from queue to queue",
-            advice=one.spread_index,
-        )
-        for one in binding.statements
-        if one.spread_index and one.spread is None
-    ]
+    findings += _of_plans(binding, options)
     findings += [Finding(level="problem", text=problem.message) for problem in binding.problems]
+    findings += [
+        Finding(level="note", text=f"{one.doing}: no job is seen to stay after its end", advice=one.kept_otherwise)
+        for one in binding.of("finished")
+        if one.kept and not binding.kept[one.name]
+    ]
     preset = options.preset_model
     if preset and preset.notes:
         findings.append(Finding(level="note", text=preset.notes))
+    return findings
+
+
+def _of_plans(binding: Binding, options: PostgresOptions) -> list[Finding]:
+    """What an index more would give."""
+    findings = []
+    for one in binding.statements:
+        if one.spread_index and one.spread is None:
+            hides = f"where more than max_count ({options.max_count}) wait, one queue hides others"
+            text = f"{one.doing}: {hides}: no index leads from queue to queue"
+            findings.append(Finding(level="note", text=text, advice=one.spread_index))
+        elif one.unordered and one.index:
+            text = f"{one.doing}: counting costs about twice what it would with an index by queue and priority"
+            findings.append(Finding(level="note", text=text, advice=one.index))
     return findings
 
 
@@ -66,6 +85,7 @@ async def _diagnose_table(source: Source, client: SqlClient, table: Table) -> li
     names = [table.table_name, *([workers.table_name] if workers else [])]
     async with read_only(client, timeout=source.timeout) as transaction:
         found = await describe(transaction, names)
+        plans = await _plans(source, transaction, options)
         indexes = await transaction.fetch("indexes", _of(table.table_name, _INDEXES), doing="reading the catalogs")
     findings = []
     try:
@@ -89,7 +109,11 @@ async def _diagnose_table(source: Source, client: SqlClient, table: Table) -> li
         except AdapterError as error:
             findings.append(Finding(level="problem", text=str(error)))
     has_indexes = found[table.table_name].kind in "rpm"
-    return findings + (_index_findings(options, table, indexes) if has_indexes else [])
+    if not has_indexes:
+        return findings
+    findings += _index_findings(options, table, indexes)
+    advised = {finding.advice for finding in findings}
+    return findings + [finding for finding in plans if finding.advice not in advised]
 
 
 def _index_findings(options: PostgresOptions, table: Table, indexes: list[tuple[str, str]]) -> list[Finding]:
@@ -109,6 +133,17 @@ def _index_findings(options: PostgresOptions, table: Table, indexes: list[tuple[
             text = f"no index of {table.table_name} finds {what}: each look reads the whole table"
             findings.append(Finding(level="note", text=text, advice=index_advice(table, role)))
     return findings
+
+
+async def _plans(source: Source, transaction: Transaction, options: PostgresOptions) -> list[Finding]:
+    """Of the live jobs of a described table; nothing where it does not fit, which is said elsewhere."""
+    try:
+        binding = await bind_table(transaction, options, COLLECTED, worker_ttl=source.worker_ttl)
+    except AdapterError:
+        return []
+    blanks = Blanks(schema=binding.schema, limit=options.max_count + 1)
+    await guarded(transaction, binding, blanks, COLLECTED, allow_seq_scan=options.allow_seq_scan)
+    return _of_plans(binding, options)
 
 
 def _names(predicate: str, word: str) -> bool:

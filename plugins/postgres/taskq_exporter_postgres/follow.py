@@ -12,8 +12,9 @@ from taskq_exporter.api import AdapterError, Ledger, Outcome, Reason, Source
 from taskq_exporter_postgres.binding import bind
 from taskq_exporter_postgres.bound import Binding, BoundStatement
 from taskq_exporter_postgres.options import PostgresOptions
+from taskq_exporter_postgres.placeholders import Blanks
 from taskq_exporter_postgres.preset import FOLLOWED
-from taskq_exporter_postgres.windows import look
+from taskq_exporter_postgres.windows import look, needed
 
 __all__ = ["follow", "step"]
 
@@ -45,18 +46,19 @@ async def step(source: Source, client: SqlClient, ledger: Ledger) -> None:
     try:
         async with read_only(client, timeout=source.timeout) as transaction:
             binding = await bind(source, client, transaction, FOLLOWED)
-            for problem in binding.problems:
-                raise AdapterError(problem.reason, problem.message)
-            ledger.counts(*_counted(binding))
+            needed(binding)
+            before, known = len(binding.dropped), binding.guarded
             found = await look(options, transaction, binding, ledger)
+            await binding.look_for_kept(transaction, Blanks(schema=binding.schema, limit=options.max_count + 1))
     except BaseException:
         client.memory.clear()  # the tables may have changed: look at the catalogs again
         raise
     rows = [(one, _checked(one, row)) for one, rows in found.rows for row in rows]
     # from here on no await: counts and cursor change together
+    ledger.counts(*_counted(binding))
     if found.misfit:
         ledger.start_over(found.misfit)
-    if found.gap:
+    if found.gap or len(binding.dropped) > (before if known else 0):  # what they would have counted is missing
         ledger.gap()
     _count(rows, ledger, binding.default_queue)
     ledger.cursor = found.cursor
@@ -66,7 +68,7 @@ async def step(source: Source, client: SqlClient, ledger: Ledger) -> None:
 
 def _counted(binding: Binding) -> list[Literal["enqueued", "started", "retried", "succeeded", "failed"]]:
     what: list[Literal["enqueued", "started", "retried", "succeeded", "failed"]] = []
-    outcomes = {outcome for one in binding.of("finished") if not one.partial for outcome in one.outcomes}
+    outcomes = binding.begun
     what += ["succeeded"] if Outcome.SUCCEEDED in outcomes else []
     what += ["failed"] if Outcome.FAILED in outcomes else []
     what += ["retried"] if Outcome.RETRIED in outcomes else []

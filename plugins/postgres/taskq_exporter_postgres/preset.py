@@ -22,6 +22,7 @@ __all__ = [
     "Counted",
     "Ended",
     "Jobs",
+    "Kept",
     "Preset",
     "Spread",
     "Statement",
@@ -107,6 +108,13 @@ class Counted(Statement):
         return self
 
 
+class Kept(_Model):
+    """How it is told that rows stay after their end, where an option of the library's decides."""
+
+    sql: _Text  # gives the outcomes whose rows are seen to stay; no count of others begins at 0
+    otherwise: str  # what to change where there are none, for `check`
+
+
 class Ended(Counted):
     """Attempts that ended: the outcomes that it tells; `retried` ends an attempt, and not its job."""
 
@@ -114,6 +122,7 @@ class Ended(Counted):
     partial: bool = (
         False  # some rows are deleted as they end: what was not seen may have happened, no count begins at 0
     )
+    kept: Kept | None = None
 
 
 def _named(value: Any, info: ValidationInfo) -> Any:

@@ -22,12 +22,12 @@ from taskq_exporter_sql import (
 )
 
 from taskq_exporter.api import AdapterError, Ledger, Reason
-from taskq_exporter_postgres.bound import Binding, BoundStatement, advised, guarded
+from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement, advised, guarded
 from taskq_exporter_postgres.options import PostgresOptions
 from taskq_exporter_postgres.placeholders import Blanks
 from taskq_exporter_postgres.preset import FOLLOWED
 
-__all__ = ["MAX_IDS", "Look", "look"]
+__all__ = ["MAX_IDS", "Look", "first_blanks", "look", "needed"]
 
 #: Jobs that mode `ids` may remember.
 MAX_IDS = 200_000
@@ -53,10 +53,17 @@ async def look(options: PostgresOptions, transaction: Transaction, binding: Bind
     return await looks[binding.mode or "xid"](options, transaction, binding, ledger)
 
 
+def needed(binding: Binding) -> None:
+    """Raises the failure of a statement that is not optional, or where no statement is left."""
+    optional = {f"{one.kind}.{one.name}" for one in binding.dropped if one.optional}
+    for problem in binding.problems:
+        if problem.part not in optional or not binding.statements:
+            raise AdapterError(problem.reason, problem.message)
+
+
 async def _guard(options: PostgresOptions, transaction: Transaction, binding: Binding, blanks: Blanks) -> None:
     await guarded(transaction, binding, blanks, FOLLOWED, allow_seq_scan=options.allow_seq_scan)
-    for problem in binding.problems:
-        raise AdapterError(problem.reason, problem.message)
+    needed(binding)
 
 
 # --- by the transaction that wrote a row
@@ -79,7 +86,7 @@ async def _by_xid(options: PostgresOptions, transaction: Transaction, binding: B
         return Look(ledger.cursor, None)
     rows = []
     if horizon.oldest > state.cursor.oldest:
-        rows = [(one, await _totals(transaction, ledger, one, one.query(blanks))) for one in binding.statements]
+        rows = [(one, await _optional(transaction, ledger, binding, one, blanks)) for one in binding.statements]
     moved = state.advance(horizon, highest)
     return Look(moved.dump(), moved.cursor.lag(horizon), rows)
 
@@ -253,6 +260,29 @@ async def _by_totals(options: PostgresOptions, transaction: Transaction, binding
 
 
 # --- asking
+
+
+async def first_blanks(options: PostgresOptions, transaction: Transaction, binding: Binding) -> Blanks:
+    """What the placeholders become at a first look. Raises AdapterError."""
+    horizon = await read_horizon(transaction)
+    return _XidState.start(horizon, await _highest_ids(transaction, binding)).blanks(options, binding, horizon)
+
+
+async def _optional(
+    transaction: Transaction, ledger: Ledger, binding: Binding, one: BoundStatement, blanks: Blanks
+) -> Rows:
+    """As _totals(); an optional statement that fails is left out, and the others go on."""
+    if not one.optional:
+        return await _totals(transaction, ledger, one, one.query(blanks))
+    try:
+        async with transaction.savepoint():
+            return await _totals(transaction, ledger, one, one.query(blanks))
+    except AdapterError as error:
+        if error.reason not in OF_ONE:
+            raise
+        binding.leave_out(one, error)
+        needed(binding)
+        return ()
 
 
 async def _totals(transaction: Transaction, ledger: Ledger, one: BoundStatement, query: sql.Composable) -> Rows:

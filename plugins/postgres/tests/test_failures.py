@@ -207,7 +207,13 @@ async def test_hidden_workers_are_a_problem_of_their_own(jobs: Admin, make_sourc
 
 
 async def test_diagnose_a_well_kept_table(jobs: Admin, make_source: Any, workers: Any) -> None:
-    assert [(f.level, f.advice) for f in await findings(make_source(workers=workers))] == [("ok", "")] * 3
+    source = make_source(workers=workers)
+    *well, finding = await findings(source)
+    assert finding.level == "note"
+    assert "by queue and priority" in finding.text
+    jobs.execute(finding.advice)  # type: ignore[arg-type]
+    assert await findings(source) == well
+    assert [(f.level, f.advice) for f in well] == [("ok", "")] * 3
 
 
 async def test_diagnose_names_what_is_missing(jobs: Admin, make_source: Any, table: Any) -> None:

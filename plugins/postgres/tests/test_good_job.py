@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
+from taskq_exporter_postgres.adapter import connect, diagnose
+from taskq_exporter_postgres.follow import step
 
 from taskq_exporter.testing import AdapterConformance, World, start_postgres, watch
 
@@ -137,6 +140,29 @@ async def test_a_version_that_is_not_known_is_named_by_what_it_lacks(postgres_ds
     async with watch({"adapter": "postgres", "url": postgres_dsn, "preset": "good-job"}) as watched:
         assert (await watched.page()).value("taskq_source_up") == 0
         assert "has no column job_class, locked_by_id; good-job is known in 4" in str(watched.runner.error)
+
+
+@pytest.mark.parametrize(("kept", "counted"), [("", set()), ("1", {"failed"}), ("NULL", {"succeeded", "failed"})])
+async def test_what_may_be_deleted_does_not_begin_at_0(
+    postgres_dsn: str, make_source: Any, make_ledger: Any, kept: str, counted: set[str]
+) -> None:
+    """preserve_job_records is false, on_unhandled_error, true."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(TABLES)
+        source, ledger = make_source(None, preset="good-job"), make_ledger()
+        async with connect(source) as client:
+            await step(source, client, ledger)
+            assert ledger.counted == set(), "nobody knows yet"
+            if kept:
+                end = f"UPDATE good_jobs SET finished_at = now(), error_event = {kept}, error = ''"
+                connection.execute(
+                    f"INSERT INTO good_jobs (queue_name, created_at, updated_at) VALUES ('a', now(), now()); {end}"
+                )
+            await step(source, client, ledger)
+            assert ledger.counted == counted
+            advice = [f.advice for f in await diagnose(source, client) if "no job is seen to stay" in f.text]
+    assert len(advice) == (0 if kept else 1)
+    assert all("preserve_job_records" in text for text in advice)
 
 
 class TestConformance(AdapterConformance):

@@ -93,12 +93,14 @@ async def test_plans_are_looked_at_again_in_time(
 
 async def test_a_whole_index_is_a_full_read_too(large: Admin, make_source: Any) -> None:
     """Where sequential scans are off, an index that finds nothing may stand in for one."""
-    large.execute("CREATE INDEX ON jobs (queue)")
+    large.execute("CREATE INDEX ON jobs (queue); CREATE INDEX ON jobs (kind, priority)")
     for query, problems in (
         ("SELECT queue, count(*) AS n FROM public.jobs GROUP BY queue", 1),
         ("SELECT 'a' AS queue, count(*) AS n FROM (SELECT FROM public.jobs ORDER BY queue LIMIT 10) AS j", 0),
         ("SELECT queue, count(*) AS n FROM public.jobs WHERE queue = 'b' GROUP BY queue", 0),
         ("SELECT queue, count(*) AS n FROM public.jobs WHERE state = 'queued' GROUP BY queue", 0),
+        ("SELECT count(*) AS n FROM public.jobs WHERE queue IS NOT NULL AND locked_by = 'queue'", 1),
+        ("SELECT count(*) AS n FROM public.jobs WHERE priority = 3", 1),  # the second column of an index
     ):
         snapshot = await collect_once(make_source(sql={"jobs": {"failed": query}}))
         assert [p.reason for p in snapshot.problems] == [Reason.COST] * problems, query

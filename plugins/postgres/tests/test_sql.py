@@ -172,6 +172,31 @@ async def test_a_statement_that_fails_later_is_a_part_where_it_is_optional(jobs:
         assert snapshot.queues == [QueueStats(name="a", tasks={State.READY: 1})], "what is not known is absent"
 
 
+async def test_an_optional_statement_does_not_stop_the_others_from_counting(
+    jobs: Admin, make_sql: MakeSql, make_ledger: Any
+) -> None:
+    since = "FROM public.jobs AS j WHERE finished_at > {since} AND {window:j} AND state ="
+    bad = {"sql": f"SELECT queue, 1 / priority AS run_seconds {since} 'error'", "optional": True}
+    gone = {"sql": "SELECT queue FROM public.gone AS g WHERE {window:g} AND {since} < now()", "optional": True}
+    finished = {"succeeded": f"SELECT queue {since} 'done'", "failed": bad, "lost": gone}
+    source, ledger = make_sql({"jobs": {"ready": READY}, "finished": finished}), make_ledger()
+    async with connect(source) as client:
+        await step(source, client, ledger)
+        assert (ledger.counted, ledger.gaps) == ({"succeeded", "failed"}, 1)
+        for state in ("done", "error"):  # priority is 0
+            jobs.execute("INSERT INTO jobs (queue, state, finished_at) VALUES ('a', %s, now())", [state])
+        for _ in range(2):
+            await step(source, client, ledger)
+        assert ledger.totals == {("a", "", "succeeded"): 1}
+        assert ledger.gaps == 2
+        said = {f.text for f in await diagnose(source, client) if f.level == "problem"}
+        assert any("finished.lost" in text for text in said)
+    source = make_sql({"jobs": {"ready": READY}, "finished": {"lost": gone}})
+    async with connect(source) as client:
+        with pytest.raises(AdapterError, match="statement finished"):
+            await step(source, client, make_ledger())
+
+
 async def test_own_statements_beside_a_table_and_in_place_of_its_own(jobs: Admin, make_source: Any) -> None:
     jobs.execute("INSERT INTO jobs (queue, state) VALUES ('a', 'queued'), ('a', 'error')")
     failed = "SELECT queue, count(*) AS n FROM public.jobs WHERE state = 'error' GROUP BY 1"
