@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import structlog
+
 from taskq_exporter.api import AdapterError, Reason
 
 __all__ = ["Connection"]
@@ -57,6 +59,7 @@ class Connection:
             await asyncio.wait(self._leaving, timeout=2 * CLOSE_TIMEOUT)
 
     async def _hold(self, ready: asyncio.Future[Any], closing: asyncio.Event) -> None:
+        structlog.contextvars.unbind_contextvars("request_id")  # it outlives the request that needed it first
         entering = asyncio.current_task()
         waiter = asyncio.create_task(closing.wait())
         # a drop while connect() still hangs must end it

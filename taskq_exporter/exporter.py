@@ -19,6 +19,7 @@ from taskq_exporter.selection import EVERY_FAMILY, Selection
 from taskq_exporter.selfmetrics import SelfMetrics
 from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.threads import in_thread, retrieve
+from taskq_exporter.tracing import span
 
 __all__ = ["Changes", "Exporter"]
 
@@ -140,7 +141,9 @@ class Exporter:
         asked = [r for r in runners if selection.collects(r.adapter.families, r.configured.config.disable)]
         now = asyncio.get_running_loop().time()
         # a collect's own timeout ends it first: its reason is then known
-        looks = await asyncio.gather(*(r.collect(min(until, now + r.source.timeout + 0.25)) for r in asked))
+        with span("scrape", sources=len(asked)) as work:
+            looks = await asyncio.gather(*(r.collect(min(until, now + r.source.timeout + 0.25)) for r in asked))
+            work.set(down=sum(not report.up for report in looks))
         collected = {report.name: report for report in looks}
         reports = [collected.get(r.name) or r.without_collect() for r in runners]
         if selection.counts():

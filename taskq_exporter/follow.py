@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import AdapterError, Reason, Source
 from taskq_exporter.connection import Connection
 from taskq_exporter.failures import Failures, cancelled_by_us
 from taskq_exporter.ledger import SourceLedger
+from taskq_exporter.observed import observed_follower
 
 __all__ = ["FollowerRunner"]
 
@@ -75,6 +77,8 @@ class FollowerRunner:
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
+        unbind_contextvars("request_id")  # it outlives the request that started it
+        bind_contextvars(source=self._source.name)
         failed = 0
         while True:
             begun = clock()
@@ -83,7 +87,8 @@ class FollowerRunner:
             try:
                 async with asyncio.timeout(self._source.timeout):
                     client = await self._connection.client()
-                await self._adapter.follow(self._source, client, self._ledger)
+                with observed_follower(self._source.name, self._adapter.name, self._ledger):
+                    await self._adapter.follow(self._source, client, self._ledger)
             except asyncio.CancelledError as cancelled:
                 if cancelled_by_us():
                     raise

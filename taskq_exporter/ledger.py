@@ -44,6 +44,8 @@ class SourceLedger:
         self.lag: float | None = None
         self.followed_at: float | None = None  # when the follower last said where it is; None while it is not following
         self.on_start_over: Callable[[str], None] = lambda _why: None
+        self.on_events: Callable[[int], None] = lambda _n: None
+        self.on_following: Callable[[], None] = lambda: None
         self._names = names
         self._clock = clock
         self._keep = frozenset(task_labels)
@@ -60,10 +62,10 @@ class SourceLedger:
     # --- where the follower stands
 
     def following(self, lag: float | None = 0.0) -> None:
-        self.lag = lag
-        self.followed_at = self._clock()
+        self.lag, self.followed_at = lag, self._clock()
         if self.since is None:
             self.since = self.followed_at
+        self.on_following()
 
     def counts(self, *what: str) -> None:
         new = set(what) - self._counted
@@ -85,8 +87,7 @@ class SourceLedger:
     # --- what happened
 
     def enqueued(self, queue: str, task: str, priority: str = "", n: int = 1) -> None:
-        pair = self._pair(queue, task, "")
-        if pair:
+        if pair := self._pair(queue, task, ""):
             labels = (pair[0], pair[1], self._names.admit("priority", priority))
             self._add("taskq_tasks_enqueued_total", labels, n)
 
@@ -106,33 +107,28 @@ class SourceLedger:
         self._count("taskq_tasks_redelivered_total", queue, task, worker, n)
 
     def exception(self, queue: str, task: str, exception: str, n: int = 1) -> None:
-        pair = self._pair(queue, task, "")
-        if pair:
+        if pair := self._pair(queue, task, ""):
             labels = (pair[0], pair[1], self._names.admit("exception", exception))
             self._add("taskq_task_exceptions_total", labels, n)
 
     def ran(self, queue: str, task: str, outcome: Outcome, seconds: float, worker: str = "") -> None:
-        pair = self._pair(queue, task, worker)
-        if pair:
+        if pair := self._pair(queue, task, worker):
             labels = (pair[0], pair[1], outcome.value, pair[2])
             self._observe("taskq_task_run_duration_seconds", labels, self.run_bounds, seconds)
 
     def ran_many(
         self, queue: str, task: str, outcome: Outcome, counts: Sequence[int], total: float, worker: str = ""
     ) -> None:
-        pair = self._pair(queue, task, worker)
-        if pair:
+        if pair := self._pair(queue, task, worker):
             labels = (pair[0], pair[1], outcome.value, pair[2])
             self._merge("taskq_task_run_duration_seconds", labels, self.run_bounds, counts, total)
 
     def waited(self, queue: str, seconds: float, task: str = "") -> None:
-        labels = self._queue(queue, task)
-        if labels:
+        if labels := self._queue(queue, task):
             self._observe("taskq_task_wait_duration_seconds", labels, self.wait_bounds, seconds)
 
     def waited_many(self, queue: str, counts: Sequence[int], total: float, task: str = "") -> None:
-        labels = self._queue(queue, task)
-        if labels:
+        if labels := self._queue(queue, task):
             self._merge("taskq_task_wait_duration_seconds", labels, self.wait_bounds, counts, total)
 
     def workers_started(self, n: int = 1) -> None:
@@ -149,6 +145,7 @@ class SourceLedger:
 
     def events(self, n: int = 1) -> None:
         self._add("taskq_source_events_total", (), n)
+        self.on_events(n)
 
     def dropped(self, reason: DropReason, n: int = 1) -> None:
         self._add("taskq_source_events_dropped_total", (reason.value,), n)
@@ -258,8 +255,7 @@ class SourceLedger:
         if cell is not None and 0 < n < inf:  # most often: one lookup instead of four
             cell.value += n
             return
-        pair = self._pair(queue, task, worker)
-        if pair:
+        if pair := self._pair(queue, task, worker):
             labels = (pair[0], pair[1], outcome.value, pair[2]) if outcome else pair
             if len(self._recent) > 4 * self._label_sets:
                 self._recent.clear()

@@ -24,6 +24,7 @@ from taskq_exporter.follow import FollowerRunner
 from taskq_exporter.history import History
 from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.names import Names
+from taskq_exporter.observed import observed_collect
 from taskq_exporter.report import Objective, SourceReport
 from taskq_exporter.said import Said
 from taskq_exporter.scrapers import Scrapers
@@ -94,7 +95,7 @@ class SourceRunner:
         loop = asyncio.get_running_loop()
         if self._collecting is None or self._collecting.done():
             self._begun, self._given_up = loop.time(), False
-            self._collecting = asyncio.create_task(self._collect())
+            self._collecting = asyncio.create_task(observed_collect(self.name, self.adapter.name, self._collect))
             self._collecting.add_done_callback(retrieve)
         task = self._collecting
         await asyncio.wait({task}, timeout=max(until - loop.time(), 0))

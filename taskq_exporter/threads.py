@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 __all__ = ["in_thread", "retrieve"]
@@ -29,7 +30,8 @@ async def in_thread(function: Callable[[], Any]) -> Any:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failed)
 
-    threading.Thread(target=run, daemon=True, name="taskq-exporter").start()
+    context = copy_context()  # its log lines and spans are those of who waits
+    threading.Thread(target=context.run, args=(run,), daemon=True, name="taskq-exporter").start()
     return await future
 
 

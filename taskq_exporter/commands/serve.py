@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from taskq_exporter import tracing
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.checkpoint import StateDir
 from taskq_exporter.commands import listening
@@ -98,6 +99,7 @@ async def _run_server(
     web_config: WebConfigFile | None,
 ) -> int:
     config = file_config(arguments, adapters)
+    tracing.start()
     exporter = Exporter(_open_state(config))
     exporter.self_metrics.config_loaded()
     exporter.self_metrics.process = arguments.process_metrics
@@ -139,6 +141,7 @@ async def _run_server(
             task.cancel()
         await server.stop()
         await exporter.close()
+        await tracing.stop()
     return 0
 
 
