@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
@@ -10,7 +11,9 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 
-from taskq_exporter_demo import jobs, table
+from taskq_exporter.table import table
+from taskq_exporter.web.api import sources_from
+from taskq_exporter_demo import jobs, pages
 from taskq_exporter_demo.children import Children, DemoError
 from taskq_exporter_demo.servers import HOST, free_port, start_postgres, start_redis
 
@@ -147,7 +150,7 @@ def _start_exporter(children: Children, world: World, address: str, url: str) ->
     flags = [f"--config.file={config}", f"--web.listen-address={address}"]
     children.python("exporter", "taskq_exporter", *flags, env=world.env)
     until = time.monotonic() + START_SECONDS
-    while not table.follows(page := table.fetch(url), world.names):
+    while not pages.follows(page := pages.fetch(url), world.names):
         children.check()
         if time.monotonic() > until:
             raise DemoError(f"the exporter does not follow every source; its page is:\n{page}")
@@ -178,7 +181,7 @@ def _start_workers(children: Children, world: World) -> None:
 def _print_page(children: Children, world: World, url: str) -> None:
     note("waiting until tasks of each have succeeded and failed")
     until = time.monotonic() + ONCE_SECONDS
-    while not table.has_run(page := table.fetch(url), world.names):
+    while not pages.has_run(page := pages.fetch(url), world.names):
         children.check()
         if time.monotonic() > until:
             raise DemoError(f"no tasks of each queue system in {ONCE_SECONDS:.0f} s; the exporter's page was:\n{page}")
@@ -192,12 +195,13 @@ def _watch(children: Children, url: str) -> None:
     drawn, on_terminal = 0, sys.stdout.isatty()
     while True:
         children.check()
-        if rows := table.rows(table.fetch(url)):
-            lines = table.render(rows)
-            if on_terminal:  # over the table before, each line cut so that none takes two
+        answer = pages.fetch(url.removesuffix("/metrics") + "/api/sources")
+        if answer:
+            lines = [line.text for line in table(sources_from(json.loads(answer)), shutil.get_terminal_size().columns)]
+            if on_terminal:  # over the table before
                 up = f"\x1b[{drawn}F\x1b[J" if drawn else ""
-                print(up + "\n".join(line[: shutil.get_terminal_size().columns] for line in lines), flush=True)
+                print(up + "\n".join(lines), flush=True)
                 drawn = len(lines)
             else:
                 print("\n".join(lines), end="\n\n", flush=True)
-        time.sleep(REDRAW_SECONDS if on_terminal or not rows else APPEND_SECONDS)
+        time.sleep(REDRAW_SECONDS if on_terminal or not answer else APPEND_SECONDS)

@@ -112,7 +112,7 @@ def test_leaves_nothing_behind(how: str, folder: Path, environment: dict[str, st
     )
     try:
         assert demo.stdout
-        assert demo.stdout.readline().split()[:3] == ["source", "queue", "ready"]
+        assert demo.stdout.readline().split()[:3] == ["SOURCE", "QUEUE", "READY"]
         deadline = time.monotonic() + 20
         while len(running := processes(folder)) < 10:  # a worker's children come a moment after it
             assert time.monotonic() < deadline, running
