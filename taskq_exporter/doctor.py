@@ -45,10 +45,10 @@ PATIENCE = 20.0
 _CHEAPER = {
     "task": "task_labels: [queue]",
     "worker": "limits: {worker: N}, and task_labels without worker",
-    "le": "fewer bounds in buckets: {run: […], wait: […]}",
+    "le": "fewer bounds in buckets: {run: [...], wait: [...]}",
     "exception": "disable: [taskq_task_exceptions_total]",
     "priority": "disable: [taskq_tasks_by_priority]",
-    "queue": "queues: {exclude: […]}, or limits: {queue: N}",
+    "queue": "queues: {exclude: [...]}, or limits: {queue: N}",
     "entry": "limits: {entry: N}",
     "command": "disable: [taskq_broker_commands_total]",
     "family": "disable: [taskq_source_capability]",
