@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from described import options, table
 
+from taskq_exporter.modules import ModuleConfig
 from taskq_exporter.settings import SourceConfig, StateConfig
 
 __all__ = ["configuration_page"]
@@ -13,6 +14,7 @@ def configuration_page() -> str:
     """The whole page as markdown."""
     head = ("option", "value", "default", "meaning")
     core = [(f"`{o.name}`", o.kind, o.default, o.text) for o in options(SourceConfig)]
+    module = [(f"`{o.name}`", o.kind, o.default, o.text) for o in options(ModuleConfig)]
     state = [(f"`state.{o.name}`", o.kind, o.default, o.text) for o in options(StateConfig)]
     lines = [
         "<!-- Generated from the configuration's models by `make docs`; do not edit. -->",
@@ -27,6 +29,12 @@ def configuration_page() -> str:
         "Beside these stand [its adapter's own](adapters/). `defaults` sets all but name, adapter and url for every",
         "source.",
         *table(head, core),
+        "",
+        "## A module",
+        "",
+        "What the targets have in common that a request may name: `/probe?module=NAME&target=URL`. Beside these stand a",
+        "source's options, without name and url, and its adapter's own.",
+        *table(head, module),
         "",
         "## The exporter",
         *table(head, state),

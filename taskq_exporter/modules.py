@@ -30,15 +30,17 @@ class ModuleConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Which targets there may be: URLs without credentials, where * stands for a part of one name between dots.
+    #: Which targets there may be: URLs without credentials, where `*` stands for a part of one name between dots.
     allow: Annotated[tuple[Annotated[str, AfterValidator(_glob)], ...], AfterValidator(_some)]
-    #: Sent to each target; the password may come from `password_file`, which is read at each connect.
+    #: What the exporter logs in as at each target.
     username: str = ""
+    #: Sent to each target; a file is read at each connect.
     password: SecretStr | None = None
-    #: The query of each target's URL, e.g. {sslmode: verify-full}.
+    #: The query of each target's URL, e.g. `{sslmode: verify-full}`.
     query: Annotated[dict[str, str], Field(repr=False)] = {}
-    #: How many targets are watched at once, and for how long after their last page.
+    #: How many targets are watched at once.
     max_targets: Annotated[int, Field(ge=1)] = 1000
+    #: So long after its last page a target is left, and its counters with it.
     idle_ttl: Period = 300.0
 
     @model_validator(mode="before")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,7 +123,9 @@ class Reader:
     def _twice(self, at: Location, name: str, first: str) -> None:
         self._mistakes.add((*at, "name"), f"source name {name!r} is used twice; it is first in {first}")
 
-    def _source(self, entry: Any, at: Location, defaults: Mapping[str, Any]) -> list[ConfiguredSource]:
+    def _source(
+        self, entry: Any, at: Location, defaults: Mapping[str, Any], beside: Iterable[str] = ()
+    ) -> list[ConfiguredSource]:
         if not isinstance(entry, dict):
             self._mistakes.add(at, "a source must be a mapping with name, adapter and url")
             return []
@@ -142,7 +144,7 @@ class Reader:
         position = self._document.position((*at, key))
         where = f"{self._path}:{position.line}:{position.column}"
         files = [name + SUFFIX for name in secret_files(adapter.options)]
-        also = (*SourceConfig.model_fields, *adapter.options.expands, *files)
+        also = (*SourceConfig.model_fields, *adapter.options.expands, *files, *beside)
         expanded = []
         for suffix, options in self._expand(adapter.options, own, at):
             checked = self._mistakes.validate(adapter.options, options, at, also)
@@ -164,7 +166,7 @@ class Reader:
                 self._mistakes.add((*at, key), f"a module has no {key}: each target is a URL", key=True)
             config = self._mistakes.validate(ModuleConfig, {k: v for k, v in entry.items() if k in MODULE_KEYS}, at)
             of_source = {k: v for k, v in entry.items() if k not in MODULE_KEYS}
-            for source in self._source({**of_source, "name": name, "url": "of each target"}, at, defaults):
+            for source in self._source({**of_source, "name": name, "url": "of each target"}, at, defaults, MODULE_KEYS):
                 for plural in source.adapter.options.expands.keys() & entry.keys():
                     self._mistakes.add((*at, plural), f"a module has no {plural}: each target is one source", key=True)
                 if config is not None:

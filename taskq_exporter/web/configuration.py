@@ -40,7 +40,8 @@ async def _config(request: web.Request) -> web.Response:
     reloader = request.app[LIFECYCLE].reloader
     state_dir = reloader.config.state_dir if reloader else None
     sources = [runner.configured for runner in request.app[EXPORTER].runners.values()]
-    text = await in_thread(lambda: effective_config(sources, state_dir))
+    modules = reloader.config.modules if reloader else ()
+    text = await in_thread(lambda: effective_config(sources, state_dir, modules))
     return web.Response(text=text, content_type="application/yaml", charset="utf-8")
 
 

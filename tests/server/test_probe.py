@@ -277,7 +277,9 @@ async def test_debug_tells_what_was_done_and_no_secret(fleet: Fleet, logs: None)
     assert "URL:        redis://***@a.brokers.internal:6379/0?ssl=yes" in up
     assert "problem: a queue has no consumer: start one" in up
     assert f'taskq_tasks{{queue="q",source="{TARGET}",state="ready"}} 3.0' in up
-    assert "hunt" not in down + again + up
+    status, config = await fleet.get("/config")
+    assert "fleet:" in config
+    assert "hunt" not in down + again + up + config
 
 
 def test_a_real_target_by_a_password_from_a_file_that_changes(redis_own: Server, tmp_path: Path) -> None:

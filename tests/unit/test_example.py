@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.config import load_config
+from taskq_exporter.modules import ModuleConfig
 from taskq_exporter.settings import Core, SourceConfig, StateConfig
 from taskq_exporter.sources import Config
 
@@ -65,7 +66,7 @@ def test_the_defaults_that_it_shows_are_the_defaults(config: Config) -> None:
 
 def test_it_names_every_option(adapters: Adapters) -> None:
     text = uncommented()
-    models = [SourceConfig, StateConfig, *(adapters.get(name).options for name in adapters.names)]
+    models = [SourceConfig, StateConfig, ModuleConfig, *(adapters.get(name).options for name in adapters.names)]
     for name in (name for model in models for name in options(model)):
         assert re.search(rf"(?<!\w){name}:", text), f"config.example.yaml does not show the option {name}"
 
