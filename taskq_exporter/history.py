@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping
 from math import inf, isnan, nan
@@ -91,7 +92,11 @@ class History:
     def ready(self, queue: str) -> tuple[float | None, ...]:
         """How many tasks were ready in the last minutes, oldest first; None where that is not known."""
         track = self._tracks.get(queue)
-        return tuple(None if isnan(n) else n for n in track.ready) if track is not None else ()
+        if track is None:
+            return ()
+        if isnan(sum(track.ready)):
+            return tuple(None if isnan(n) else n for n in track.ready)
+        return tuple(track.ready)  # most often: a page has thousands
 
     def finished_per_second(self, queue: str) -> float | None:
         """Tasks that ended for good in the last minutes, however; None while that is not known."""
@@ -109,15 +114,16 @@ class History:
         return self._commands_rate
 
     def _rate(self, grown: array[float]) -> float | None:
-        seconds = total = 0.0
         times = self._times
-        for i in range(len(times) - 1, 0, -1):
-            if times[-1] - times[i] >= RATE_WINDOW:
-                break
-            if not isnan(grown[i]):
-                total += grown[i]
-                seconds += times[i] - times[i - 1]
-        return total / seconds if seconds else None
+        first = max(bisect_right(times, times[-1] - RATE_WINDOW), 1)  # the first step that counts
+        if first >= len(times):
+            return None
+        total = sum(grown[first:])
+        if not isnan(total):  # most often: a page has thousands
+            return total / (times[-1] - times[first - 1])
+        known = [i for i in range(first, len(times)) if not isnan(grown[i])]
+        seconds = sum(times[i] - times[i - 1] for i in known)
+        return sum(grown[i] for i in known) / seconds if seconds else None
 
     def _forget(self, now: float) -> None:
         old = sum(1 for at in self._times if now - at > KEEP)

@@ -196,8 +196,10 @@ def known_overview(runner: SourceRunner) -> SourceOverview:
         "follower_lag": report.follower_lag,
     }
     if report.snapshot is None:
-        reason, message = (runner.error.reason.value, str(runner.error)) if runner.error else (None, "")
-        return SourceOverview(state="down", reason=reason, message=redact(message), **common)
+        if runner.error is None:  # it succeeds again, which no page has shown yet
+            return SourceOverview(state="down", reason=common["last_error"], **common)
+        message = redact(str(runner.error))
+        return SourceOverview(state="down", reason=runner.error.reason.value, message=message, **common)
     try:
         return replace(_seen(runner, report, report.snapshot), **common)
     except Exception as failed:  # noqa: BLE001 - a record that is none must not fail the page
