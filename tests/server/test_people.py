@@ -181,7 +181,7 @@ async def test_what_is_stuck_stands_first_and_says_why(exporter: Exporter) -> No
     add(exporter, "shop", Snapshot(queues=queues), objectives=objectives)
     said = await page(exporter)
     assert list(rows(said)) == ["alone", "slow", "held", "fine", "fine too"]
-    marks = re.findall(r'<span>(\w+)</span><b class="mark">(.*?)</b>', said)
+    marks = re.findall(r'<span>(\w+)</span> <b class="mark">(.*?)</b>', said)
     assert marks == [("alone", "no consumers"), ("slow", "late: should start within 30s"), ("held", "paused")]
     assert "3 queues stuck" in said
 

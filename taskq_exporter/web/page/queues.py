@@ -38,11 +38,11 @@ class _Column:
         """The number, or a dash that says why there is none."""
         (_, first), *others = self.parts
         number = first(queue)
-        more: list[str] = [self._small(n, label) for label, part in others if (n := part(queue))]
+        more = [self._small(n, label) for label, part in others if (n := part(queue))]
         if number is None:
-            return tag("td", *(more or [UNKNOWN]), title=why)
+            return tag("td", join(more or [UNKNOWN], " "), title=why)
         exact = f"{number:,.0f}" if self.text is count and number >= 10_000 else None
-        return tag("td", self.text(number), *more, title=exact, class_=None if number else "zero")
+        return tag("td", join([self.text(number), *more], " "), title=exact, class_=None if number else "zero")
 
     def _small(self, number: float, label: str) -> Markup:
         return tag("small", f"{self.text(number)} {label.removesuffix('s') if number == 1 else label}")
@@ -133,10 +133,11 @@ def _why(source: SourceOverview, column: _Column) -> str:
 
 
 def _row(queue: QueueOverview, whys: Sequence[str]) -> Markup:
-    marks = [tag("b", _mark(queue), class_="mark")] if queue.stuck else []
+    marks = [_mark(queue)] if queue.stuck else []
     if queue.paused and queue.stuck != "paused":
-        marks.append(tag("b", "paused", class_="mark"))
-    name = tag("th", tag("span", queue.name or "(no name)"), *marks, scope="row")
+        marks.append("paused")
+    words = [tag("span", queue.name or "(no name)"), *(tag("b", mark, class_="mark") for mark in marks)]
+    name = tag("th", join(words, " "), scope="row")
     cells = [column.cell(queue, why) for column, why in zip(COLUMNS, whys, strict=True)]
     return tag("tr", name, *cells, tag("td", sparkline(queue.history, "ready")), class_=queue.stuck or None)
 

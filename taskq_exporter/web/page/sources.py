@@ -36,7 +36,7 @@ def source_section(
         parts.append(queue_table(source, queues[:rows], view))
     elif source.queues:
         parts.append(tag("p", "No queue has such a name.", class_="none"))
-    elif source.state in ("up", "partial"):
+    elif any(c.family == "taskq_tasks" and c.can for c in source.capabilities):  # else it has none to tell of
         parts.append(tag("p", "No queue yet.", class_="none"))
     hidden = len(queues) - rows if len(queues) > rows else 0
     if not view.filter and source.queues_total is not None:
