@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from psycopg import sql
-from taskq_exporter_sql import ROLE, SETTINGS, STATISTICS, TableName, grant_select, grant_usage
+from taskq_exporter_sql import ROLE, SETTINGS, STATISTICS, TableName, grant_select, grant_usage, parse_table_name
 
 from taskq_exporter_postgres.options import PostgresOptions
-from taskq_exporter_postgres.preset import Variant
+from taskq_exporter_postgres.preset import Statements, Variant
 
 __all__ = ["grants"]
 
+#: A table as statements name one: with its schema, for search_path is pg_catalog.
+_FROM = re.compile(r'\b(?:FROM|JOIN)\s+((?:"(?:[^"]|"")+"|\w+)\.(?:"(?:[^"]|"")+"|\w+))(?!\s*\()', re.IGNORECASE)
 #: Of tables that depend on the version or on the queues that there are: those that are there.
 _THERE = """\
 DO $$ DECLARE t record; BEGIN
@@ -35,7 +38,7 @@ def grants(options: PostgresOptions) -> str:
     if preset := options.preset_model:
         lines += _of_preset(preset.resolved, options.schema_name)
     if options.sql:
-        lines.append("-- Besides: GRANT SELECT on the columns that the statements in sql: read.")
+        lines += _of_sql(options.sql, options.schema_name)
     return "\n".join([*lines, STATISTICS, SETTINGS]) + "\n"
 
 
@@ -51,6 +54,28 @@ def _of_table(options: PostgresOptions) -> list[str]:
     lines.append(grant_select(table.table_name, columns))
     if workers:
         lines.append(grant_select(workers.table_name, list(dict.fromkeys(workers.columns.given().values()))))
+    return lines
+
+
+def _of_sql(statements: Statements, schema: str) -> list[str]:
+    """What the text of the user's statements tells: their tables. Columns are the user's to fill in."""
+    read: dict[TableName, dict[str, None]] = {}
+    for kind in Statements.model_fields:
+        for name, one in statements.of(kind).items():
+            text = one.sql.replace("{schema}", sql.Identifier(schema).as_string(None))
+            for match in _FROM.finditer(text):
+                table = parse_table_name(match[1])
+                if table.schema not in ("pg_catalog", "information_schema"):  # everybody may read them
+                    read.setdefault(table, {})[f"{kind}.{name}"] = None
+    lines = [
+        "-- Of the statements in sql: the tables that their text names are known. Fill in the columns that each reads,",
+        "-- with xmin for {window:...}, and run it:",
+    ]
+    lines += [f"-- {grant_usage(schema)}" for schema in sorted({table.schema for table in read})]
+    lines += [
+        f"-- GRANT SELECT (...) ON {table} TO taskq_exporter;  -- {', '.join(readers)}"
+        for table, readers in sorted(read.items(), key=str)
+    ]
     return lines
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from taskq_exporter_postgres.capabilities import able_states
+from taskq_exporter_postgres.grants import grants
 from taskq_exporter_postgres.options import PostgresOptions
 
 from taskq_exporter.api import State
@@ -119,3 +120,25 @@ def test_words_and_dates_as_yaml_reads_them() -> None:
 def test_what_words_and_columns_tell(given: dict[str, str], states: dict[str, str], able: str) -> None:
     table = {"name": "jobs", "columns": columns(**given), "states": states}
     assert [s.value for s in able_states(PostgresOptions.model_validate({"table": table}))] == able.split()
+
+
+def test_of_own_sql_the_grants_name_the_tables() -> None:
+    options = PostgresOptions.model_validate(
+        {
+            "schema": "app",
+            "sql": {
+                "jobs": {
+                    "ready": 'SELECT count(*) AS n FROM {schema}.orders AS o JOIN "Odd one".lines AS l ON true',
+                    "running": "WITH q AS (SELECT 1) SELECT count(*) AS n FROM q, pg_catalog.pg_locks",
+                },
+                "finished": {"failed": "SELECT FROM app.orders AS o WHERE at > {since} AND {window:o}"},
+            },
+        }
+    )
+    said = [line for line in grants(options).splitlines() if line.startswith("-- GRANT")]
+    assert said == [
+        '-- GRANT USAGE ON SCHEMA "Odd one" TO taskq_exporter;',
+        '-- GRANT USAGE ON SCHEMA "app" TO taskq_exporter;',
+        '-- GRANT SELECT (...) ON "Odd one"."lines" TO taskq_exporter;  -- jobs.ready',
+        '-- GRANT SELECT (...) ON "app"."orders" TO taskq_exporter;  -- jobs.ready, finished.failed',
+    ]
