@@ -8,13 +8,13 @@ import pytest
 
 import taskq_exporter.log
 
-# importlib mode has no sys.path entry for a tests folder: fakes is loaded once, under its own name
-_spec = importlib.util.spec_from_file_location("fakes", Path(__file__).with_name("fakes.py"))
-assert _spec is not None
-assert _spec.loader is not None
-_fakes = importlib.util.module_from_spec(_spec)
-sys.modules["fakes"] = _fakes
-_spec.loader.exec_module(_fakes)
+# importlib mode has no sys.path entry for a tests folder: each helper is loaded once, under its own name
+for _name in ("fakes", "reports"):
+    _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
+    assert _spec is not None
+    assert _spec.loader is not None
+    sys.modules[_name] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_name])
 
 
 @pytest.fixture(autouse=True)

@@ -1,158 +1,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import Clock
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from reports import full_ledger, full_report, key, report, series
 
 from taskq_exporter.api import (
-    BrokerStats,
     Capability,
-    DropReason,
     Family,
     Finding,
-    LongestRun,
-    Outcome,
     Problem,
     QueueStats,
     Reason,
     Sample,
-    ScheduleEntry,
-    SchedulerStats,
     Snapshot,
     State,
-    WorkerState,
     WorkerStats,
 )
 from taskq_exporter.cells import LedgerView
 from taskq_exporter.collector import SnapshotCollector
 from taskq_exporter.exposition import OPENMETRICS, TEXT, encode
-from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.names import Names
-from taskq_exporter.points import snapshot_points
-from taskq_exporter.report import Objective, SourceReport
-from taskq_exporter.schema import CAPPED_LABELS, FAMILIES
-from taskq_exporter.selection import COUNTED, KEPT_BY_BACKENDS, WITHOUT_COLLECT, Selection
+from taskq_exporter.schema import FAMILIES
 from taskq_exporter.snapshots import merge, with_known_queues
-
-
-def report(snapshot: Snapshot | None, name: str = "s", caps: dict[str, int] | None = None, **more: Any) -> SourceReport:
-    names = Names({**CAPPED_LABELS, **(caps or {})}, {}, Clock())
-    return SourceReport(name=name, adapter="fake", names=names, up=snapshot is not None, snapshot=snapshot, **more)
-
-
-def series(*reports: SourceReport, **options: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    collector = SnapshotCollector(reports, **options)
-    result = {}
-    for metric in collector.collect():
-        for sample in metric.samples:
-            key = (sample.name, frozenset(item for item in sample.labels.items() if item[0] != "source"))
-            result[key] = sample.value
-    return result
-
-
-def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
-    return name, frozenset(labels.items())
-
-
-FULL = Snapshot(
-    server="x",
-    server_version="1",
-    queues=[
-        QueueStats(
-            name="q",
-            tasks=dict.fromkeys(State, 1),
-            by_priority={(State.READY, "high"): 1},
-            capped={State.READY: False},
-            overdue=0,
-            oldest_age={State.READY: -1.0, State.RUNNING: 2.0},
-            consumers=1,
-            slots=4,
-            paused=False,
-            bytes=10,
-            enqueued={"high": 5},
-        )
-    ],
-    longest_runs=[LongestRun(queue="q", task="t", seconds=1.0)],
-    workers=[
-        WorkerStats(
-            name="w",
-            up=True,
-            state=WorkerState.BUSY,
-            pool="prefork",
-            software="celery",
-            software_version="5",
-            slots=4,
-            prefetch_limit=16,
-            tasks={"running": 1},
-            last_heartbeat=1.0,
-            started=1.0,
-            longest_run=3.0,
-            finished={Outcome.SUCCEEDED: 5},
-            busy_seconds=1.5,
-            restarts=0,
-        )
-    ],
-    schedulers=[
-        SchedulerStats(
-            name="beat",
-            up=True,
-            last_beat=1.0,
-            entry_count=1,
-            entries=[ScheduleEntry(name="e", last_run=1.0, next_run=2.0)],
-        )
-    ],
-    broker=BrokerStats(
-        roundtrip_seconds=0.1,
-        memory_bytes=1,
-        memory_limit_bytes=2,
-        connections={"active": 1},
-        connections_limit=10,
-        slow_statement_seconds=1.5,
-        commands={"get": 1},
-    ),
-    capabilities=[Capability(family="taskq_tasks", state="ready")],
-    query_seconds={"ready": 0.1},
-)
-
-
-def full_ledger() -> LedgerView:
-    names = Names(CAPPED_LABELS, {}, Clock())
-    ledger = SourceLedger(names, Clock())
-    ledger.counts("enqueued", "received", "started", "retried", "finished")
-    ledger.following()
-    ledger.finished("q", "t", Outcome.SUCCEEDED)
-    ledger.ran("q", "t", Outcome.SUCCEEDED, 1)
-    ledger.waited("q", 1)
-    ledger.redelivered("q", "t")
-    ledger.exception("q", "t", "E")
-    ledger.workers_started()
-    ledger.workers_lost()
-    ledger.worker_finished("w2", Outcome.SUCCEEDED)
-    ledger.worker_busy("w2", 1)
-    ledger.events()
-    ledger.dropped(DropReason.DECODE)
-    return ledger.freeze()
-
-
-def full_report() -> SourceReport:
-    r = report(
-        FULL,
-        ledger=full_ledger(),
-        collect_seconds=0.1,
-        snapshot_age=0.0,
-        last_success=1.0,
-        follower_up=True,
-        follower_lag=0.0,
-        problem_count=0,
-        annotations={"team": "growth"},
-        objectives=[Objective("q", 30.0, 0.99)],
-    )
-    r.names.overflow["task"] = 1
-    return r
 
 
 def test_every_family_of_the_schema_can_reach_the_page() -> None:
@@ -167,22 +38,6 @@ def test_a_page_is_valid_and_has_no_duplicate_series(form: Any) -> None:
     assert len(lines) == len(set(lines))
     if form is OPENMETRICS:
         list(parse_openmetrics(body))
-
-
-def test_which_families_need_no_look_at_the_source_and_which_rest_on_a_checkpoint() -> None:
-    ledger = full_ledger()
-    told_by_collects = {name for name, _, _ in snapshot_points(FULL)}
-    assert {*ledger.counters, *ledger.histograms, "taskq_source_counting_since_timestamp_seconds"} == COUNTED
-    assert COUNTED & told_by_collects == KEPT_BY_BACKENDS
-    assert not WITHOUT_COLLECT & told_by_collects
-    for name in WITHOUT_COLLECT:
-        selected = Selection(frozenset({name}))
-        assert not selected.collects({}, ())
-        looked = full_report()
-        without = series(replace(looked, snapshot=None, up=False), selection=selected)
-        assert without == series(looked, selection=selected) != {}
-    assert Selection(frozenset({"taskq_tasks"})).collects({}, ())
-    assert not Selection(frozenset({"taskq_tasks"})).collects({}, ("taskq_tasks",)), "it is disabled"
 
 
 def test_a_source_that_is_down_has_no_gauges_but_keeps_its_counters() -> None:
