@@ -10,7 +10,7 @@ from taskq_exporter.log import redact
 __all__ = ["RecentLines"]
 
 #: Lines of each source, and how many sources are remembered.
-LINES = 20
+LINES = 10
 SOURCES = 5000
 
 

@@ -61,7 +61,7 @@ def _source(runner: SourceRunner, seconds: float) -> Iterator[str]:
         url = masked(runner.source.url())
     except AdapterError as error:
         url = f"not known: {error}"
-    page = "" if math.isinf(seconds) else f", the page is due in {seconds:.3g} s"
+    page = "" if math.isinf(seconds) else f", the page is due in {seconds:.1f} s"
     adapter = runner.adapter
     yield f"Source:     {_line(runner.name)}"
     yield f"Adapter:    {adapter.name} ({adapter.distribution} {adapter.version})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from taskq_exporter.exporter import Exporter
 from taskq_exporter.settings import SourceConfig
 from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.testing.page import Page, check_openmetrics, check_text
+from taskq_exporter.testing.prometheus import ExporterProcess
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.keys import PageOptions
 
@@ -192,7 +194,9 @@ async def test_no_more_pages_at_once_than_max_requests_and_health_always(exporte
         [refusal], waiting = await asyncio.wait(pages, return_when=asyncio.FIRST_COMPLETED)
         assert refusal.result().status == 503
         assert "--web.max-requests" in await refusal.result().text()
-        assert (await client.get("/-/healthy")).status == 200
+        assert (await client.get("/probe?target=shop")).status == 503
+        for path in ("/-/healthy", "/sd"):
+            assert (await client.get(path)).status == 200
         queue.gate.set()
         assert [(await task).status for task in waiting] == [200, 200]
         assert (await client.get("/metrics")).status == 200, "those that ended make room"
@@ -243,6 +247,27 @@ async def test_the_timeout_offset_is_what_the_flag_says(exporter: Exporter) -> N
         late = await page(client, **{**SCRAPER, "X-Prometheus-Scrape-Timeout-Seconds": "60"})
         assert late.value("taskq_source_up") == 0, "half a second of sixty is left"
     queue.gate.set()
+
+
+def test_the_flags_of_the_page(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("sources: [{name: shop, adapter: celery, url: 'redis://127.0.0.1:1/0', timeout: 60s}]")
+    flags = ("--web.disable-exporter-metrics", "--web.max-requests=1", "--scrape.timeout-offset=9")
+    with ExporterProcess(config, *flags) as exporter:
+        found = names(exporter.page())
+        assert {name.partition("_")[0] for name in found} == {"taskq"}
+        assert "taskq_exporter_build_info" in found
+        assert "timeout 60 s, the page is due in 1.0 s" in probe(exporter.address, 10)
+        assert "timeout 60 s, the page is due in 4.0 s" in probe(exporter.address, 8)
+
+
+def probe(address: str, timeout: int) -> str:
+    url, headers = (
+        f"http://{address}/probe?target=shop&debug=true",
+        {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)},
+    )
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+        return str(answer.read().decode())
 
 
 async def test_a_source_that_is_down_stays_down_on_a_page_of_counters_alone(exporter: Exporter) -> None:
