@@ -76,6 +76,9 @@ def test_an_index_that_is_missing_and_the_statement_that_makes_it(postgres_dsn: 
     assert told.returncode == 0, told.stdout
     (source,) = json.loads(told.stdout)["sources"]
     assert not any("no index" in finding["text"] for finding in source["findings"])
+    lacks = {c["family"]: c["advice"] for c in source["capabilities"] if c["reason"] == "option"}
+    assert lacks["taskq_task_longest_run_seconds"] == "name table.columns.task and started_at"
+    assert all(lacks.values())
 
 
 def test_only_what_is_named(redis_url: str, tmp_path: Path) -> None:

@@ -14,6 +14,21 @@ __all__ = ["able_states", "capabilities", "tells_overdue", "tells_ready_age"]
 
 Why = Literal["none", "permission", "option", "backend"]
 
+_WORKERS = "describe the table of workers: workers: {name: ..., columns: {...}}"
+#: What a described table's source must say to tell a family (of one state), where only that is missing.
+_ADVICE = {
+    "taskq_tasks_by_priority": "name table.columns.priority",
+    "taskq_tasks_overdue": "name table.columns.scheduled_at, and the words of table.states.scheduled or retry",
+    "taskq_oldest_task_age_seconds ready": "name table.columns.created_at or scheduled_at",
+    "taskq_oldest_task_age_seconds running": "name table.columns.started_at, and the words of table.states.running",
+    "taskq_task_longest_run_seconds": "name table.columns.task and started_at",
+    "taskq_worker_longest_run_seconds": "name table.columns.worker and started_at",
+    "taskq_worker_tasks": "name table.columns.worker, and the words of the state in table.states",
+    "taskq_tasks_finished_total": "name table.columns.finished_at, and the words of table.states.succeeded and failed",
+    "taskq_task_run_duration_seconds": "name table.columns.started_at and finished_at",
+    "taskq_task_wait_duration_seconds": "name table.columns.started_at, finished_at, and created_at or scheduled_at",
+}
+
 
 def able_states(options: PostgresOptions) -> tuple[State, ...]:
     """The states that a described table's words and columns tell."""
@@ -47,9 +62,20 @@ def capabilities(options: PostgresOptions, binding: Binding) -> list[Capability]
     `permission`: a right is missing.
     """
     return [
-        Capability(family=family, state=state, reason="none" if able else why)
+        Capability(
+            family=family,
+            state=state,
+            reason="none" if able else why,
+            advice=_advice(family, state) if why == "option" and not able else "",
+        )
         for family, state, able, why in _rows(options, binding)
     ]
+
+
+def _advice(family: str, state: str) -> str:
+    if family == "taskq_tasks":
+        return f"give the words of table.states.{state}, if the table has such jobs"
+    return _ADVICE.get(f"{family} {state}") or _ADVICE.get(family, _WORKERS)
 
 
 def _rows(options: PostgresOptions, binding: Binding) -> Iterator[tuple[str, str, object, Why]]:
