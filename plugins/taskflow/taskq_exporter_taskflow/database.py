@@ -106,7 +106,7 @@ async def read_rows(source: Source, client: SqlClient) -> Rows:
             else:
                 rows.answered.add(name)
                 _ADD[name](rows, options, answer)
-        rows.seconds = {name: transaction.seconds[name] for name in rows.answered}
+        rows.seconds = {name: transaction.seconds[name] for name in sorted(rows.answered)}
         rows.version = client.server_version
         rows.by_update = layout.by_update
     roundtrip, left = transaction.roundtrip_seconds, ends - clock()

@@ -135,6 +135,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 class TestConformance(AdapterConformance):
     adapter = "taskflow"
+    golden = Path(__file__).with_name("golden.prom")
 
     @pytest.fixture
     def world(self, seeded: World) -> World:
