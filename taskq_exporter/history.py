@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from math import inf, isnan, nan
 
@@ -22,6 +22,11 @@ KEEP = 900.0
 #: Rates are over so many seconds, or over the last step where nobody looked so often.
 RATE_WINDOW = 300.0
 
+#: Operations are over so many seconds: some servers are asked more seldom than samples are taken.
+OPERATIONS_WINDOW = 60.0
+
+#: What a database counts as an operation, where it counts rows too.
+TRANSACTIONS = frozenset({"commit", "rollback"})
 FINISHED = "taskq_tasks_finished_total"
 #: Outcomes that somebody has to look at; a task that was cancelled or expired ended as it was told to.
 FAILED = frozenset(o.value for o in (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.REJECTED, Outcome.DEAD, Outcome.LOST))
@@ -63,8 +68,7 @@ class History:
         self._limit = queues
         self._times: array[float] = array("d")
         self._tracks: dict[str, _Track] = {}
-        self._commands: tuple[float, int] | None = None  # when, and the total that the server keeps
-        self._commands_rate: float | None = None
+        self._operations: deque[tuple[float, int]] = deque()  # when, and the total that the server keeps
 
     def note(self, report: SourceReport, now: float) -> None:
         """Keep the report of a page, and a sample of it where the last one is old enough."""
@@ -78,7 +82,7 @@ class History:
         for name in ready:
             if name not in self._tracks and len(self._tracks) < self._limit:
                 self._tracks[name] = _Track(len(self._times))
-        self._take_commands(report, now)
+        self._take_operations(report, now)
         self._times.append(now)
         for name, track in self._tracks.items():
             track.add(
@@ -109,9 +113,12 @@ class History:
         return self._rate(track.failed) if track is not None and track.failed_total is not None else None
 
     @property
-    def commands_per_second(self) -> float | None:
-        """What the server does for everybody, between the last two samples; None while that is not known."""
-        return self._commands_rate
+    def operations_per_second(self) -> float | None:
+        """What the server does for everybody: commands, of a database transactions; None while that is not known."""
+        if len(self._operations) < 2:
+            return None
+        (begun, before), (at, now) = self._operations[0], self._operations[-1]
+        return (now - before) / (at - begun)
 
     def _rate(self, grown: array[float]) -> float | None:
         times = self._times
@@ -135,14 +142,17 @@ class History:
                 if track.empty():
                     del self._tracks[name]
 
-    def _take_commands(self, report: SourceReport, now: float) -> None:
-        before, self._commands, self._commands_rate = self._commands, None, None
+    def _take_operations(self, report: SourceReport, now: float) -> None:
         broker = report.snapshot.broker if report.snapshot is not None else None
-        if broker is not None and broker.commands:
-            total = sum(broker.commands.values())
-            self._commands = (now, total)
-            if before is not None and total >= before[1]:
-                self._commands_rate = (total - before[1]) / (now - before[0])
+        commands = broker.commands if broker is not None else {}
+        kinds = TRANSACTIONS & commands.keys() or commands.keys()
+        total, kept = sum(commands[kind] for kind in kinds), self._operations
+        if not kinds or (kept and total < kept[-1][1]):  # not known, or the server counts anew
+            kept.clear()
+        if kinds:
+            kept.append((now, total))
+        while len(kept) > 2 and now - kept[0][0] > OPERATIONS_WINDOW:
+            kept.popleft()
 
 
 def _grown(before: float | None, now: float | None) -> float:

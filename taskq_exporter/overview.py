@@ -126,7 +126,7 @@ class SourceOverview:
     worker_states: Mapping[str, int] = field(default_factory=dict)
     schedulers: tuple[SchedulerOverview, ...] = ()
     broker: BrokerStats | None = None
-    broker_commands_per_second: float | None = None
+    operations_per_second: float | None = None  # of the whole server: commands, of a database transactions
     problems: tuple[Problem, ...] = ()
     findings: tuple[Finding, ...] = ()
     capabilities: tuple[CapabilityOverview, ...] = ()
@@ -233,7 +233,7 @@ def _seen(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> Sou
             for s in snapshot.schedulers[: caps["scheduler"]]
         ),
         broker=snapshot.broker,
-        broker_commands_per_second=runner.history.commands_per_second,
+        operations_per_second=runner.history.operations_per_second,
         problems=problems,
         findings=tuple(replace(f, text=redact(f.text), advice=redact(f.advice)) for f in snapshot.findings),
         capabilities=tuple(

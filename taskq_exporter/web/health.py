@@ -113,7 +113,7 @@ def _details(source: SourceOverview) -> dict[str, Any]:
             "memory_limit_bytes": broker.memory_limit_bytes,
             "connections": dict(broker.connections) or None,
             "connections_limit": broker.connections_limit,
-            "operations_per_second": source.broker_commands_per_second,
+            "operations_per_second": source.operations_per_second,
         },
         "workers": _workers(source),
         "follower": {"following": source.following, "lag_seconds": source.follower_lag},

@@ -106,11 +106,15 @@ def test_operations_a_second_are_the_difference_of_what_the_server_counts() -> N
     for second, commands, rate in (
         (0, {"get": 10, "set": 5}, None),
         (10, {"get": 40, "set": 25}, 5.0),
-        (20, {"get": 1}, None),  # it was restarted
-        (30, {"get": 11}, 1.0),
-        (40, {}, None),
+        (20, {"get": 40, "set": 25}, 2.5),  # asked more seldom than samples are taken
+        (30, {"get": 1}, None),  # it was restarted
+        (40, {"get": 11}, 1.0),
+        (100, {"get": 611}, 10.0),  # over the last minute
+        (110, {}, None),
+        (120, {"commit": 10, "rollback": 1, "fetch": 10**6}, None),
+        (130, {"commit": 29, "rollback": 2, "fetch": 10**9}, 2.0),  # rows are no operations
     ):
         history.note(report(snapshot=Snapshot(broker=BrokerStats(commands=commands))), second)
-        assert history.commands_per_second == rate
-    history.note(report(snapshot=None, up=False), 50)
-    assert history.commands_per_second is None
+        assert history.operations_per_second == rate
+    history.note(report(snapshot=None, up=False), 140)
+    assert history.operations_per_second is None
