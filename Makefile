@@ -28,6 +28,7 @@ $(STAMP): pyproject.toml requirements.lock $(PLUGINS)
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . $(addprefix -e ,$(patsubst %/pyproject.toml,./%,$(PLUGINS)))
+	$(BIN)/python -m compileall -q taskq_exporter plugins # as pip does where nothing is editable: a start takes a third less
 	@touch $@
 
 demo: install

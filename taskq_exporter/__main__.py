@@ -1,6 +1,21 @@
-"""python -m taskq_exporter"""
+"""python -m taskq_exporter, and the command taskq-exporter."""
 
-from taskq_exporter.cli import main
+from __future__ import annotations
+
+import gc
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run taskq-exporter; returns the exit status."""
+    gc.disable()  # what is imported stays: looking for garbage in it is a seventh of the start
+    from taskq_exporter import cli
+
+    gc.freeze()
+    gc.enable()
+    return cli.main()
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -28,10 +29,20 @@ from taskq_exporter.api import (
 from taskq_exporter.settings import SourceConfig
 from taskq_exporter.threads import in_thread
 
-__all__ = ["Adapter", "Adapters", "LoadError"]
+__all__ = ["Adapter", "Adapters", "LoadError", "installed"]
 
 GROUP = "taskq_exporter.adapters"
 _LABEL = re.compile("(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+@cache
+def _all_points() -> Any:
+    return entry_points()  # SelectableGroups in Python 3.11, EntryPoints since
+
+
+def installed(group: str) -> dict[str, EntryPoint]:
+    """The entry points of a group by name. All groups are looked for once: it takes a tenth of the start."""
+    return {point.name: point for point in _all_points().select(group=group)}
 
 
 class LoadError(Exception):
@@ -147,9 +158,7 @@ class Adapters:
     def __init__(self, plugins: Mapping[str, object] | None = None) -> None:
         """With `plugins`, these modules are used instead of the installed entry points (tests)."""
         self._plugins = plugins
-        self._points: dict[str, EntryPoint] = (
-            {} if plugins is not None else {point.name: point for point in entry_points(group=GROUP)}
-        )
+        self._points: dict[str, EntryPoint] = {} if plugins is not None else installed(GROUP)
         self._loaded: dict[str, Adapter] = {}
 
     @property

@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from taskq_exporter import __version__
+from taskq_exporter.adapters import installed
 from taskq_exporter.commands import serve
 from taskq_exporter.commands.common import UsageError
 from taskq_exporter.log import configure, redact
@@ -74,7 +75,7 @@ def parser(argv: Sequence[str] = ("--help",)) -> argparse.ArgumentParser:
     flags.add_argument("--version", action="version", version=f"taskq-exporter {__version__}")
     serve.add_arguments(flags)
     commands = flags.add_subparsers(metavar="COMMAND", title="commands")
-    points = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
+    points = installed(COMMANDS_GROUP)
     helped = not {"-h", "--help"}.isdisjoint(argv)
     for name in (*CORE_COMMANDS, *points):
         if not helped and name not in argv:
