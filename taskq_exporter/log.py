@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 import threading
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -76,7 +77,7 @@ def configure(level: str, form: str) -> None:
     render: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        else structlog.processors.LogfmtRenderer(key_order=_KEY_ORDER, drop_missing=True)
+        else structlog.processors.LogfmtRenderer(key_order=_KEY_ORDER, drop_missing=True, bool_as_flag=False)
     )
 
     def redacted(logger: Any, method: str, event: Any) -> str:
@@ -94,6 +95,10 @@ def configure(level: str, form: str) -> None:
     # third parties say little at info that an operator needs
     root.setLevel(max(number, logging.WARNING) if number > logging.DEBUG else logging.INFO)
     logging.getLogger("taskq_exporter").setLevel(number)
+    # a traceback for each line that a port scanner sends; bugs of our handlers are told by web.observe
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL if number > logging.DEBUG else logging.NOTSET)
+    logging.captureWarnings(True)
+    sys.excepthook = _crashed
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -104,3 +109,8 @@ def configure(level: str, form: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _crashed(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """In place of a bare traceback, which could hold a password."""
+    structlog.get_logger("taskq_exporter").critical("ended by a bug", exc_info=(kind, error, traceback))

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
+from urllib.parse import unquote
 
 import structlog
 
@@ -26,6 +27,7 @@ log = structlog.get_logger("taskq_exporter")
 #: Seconds that the last spans may take at exit; a collector that hangs must not hold it up.
 LAST_SPANS = 2.0
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "TRACING_ENDPOINT")
+_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 
 
 class Span:
@@ -139,6 +141,10 @@ def start(env: Mapping[str, str] = os.environ) -> None:
     global _tracer
     for name in _ENDPOINTS:
         keep_secret(env.get(name, ""))
+    for name in _HEADERS:
+        for header in env.get(name, "").split(","):
+            for word in unquote(header.partition("=")[2]).split()[-1:]:  # of "Bearer …" the last
+                keep_secret(word, bare=True)
     try:
         asked = settings(env)
         if asked is None:

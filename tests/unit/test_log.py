@@ -1,8 +1,11 @@
-"""No password reaches a log line, however a URL holds it and whatever the line escapes."""
+"""Log lines: of one form, of what matters, and without any password, however a URL holds it and a line escapes it."""
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,11 +16,14 @@ from taskq_exporter.credentials import passwords, without_credentials
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
+def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     root, level = logging.getLogger(), logging.getLogger("taskq_exporter").level
     before = (root.handlers[:], root.level)
     yield
     root.handlers[:], root.level = before
+    logging.captureWarnings(False)
+    monkeypatch.undo()
     logging.getLogger("taskq_exporter").setLevel(level)
     structlog.reset_defaults()
 
@@ -106,3 +112,45 @@ def test_credentials_in_parameters_are_left_out() -> None:
     assert without_credentials("host=h user=u password='a b' dbname=d") == "host=h&dbname=d"
     assert without_credentials("redis://h/0?db=1") != without_credentials("redis://h/0?db=2")
     assert without_credentials("x://h1:5432,h2:5432/d?user=a@b") == "x://h1:5432,h2:5432/d"
+
+
+def test_third_parties_are_quiet_and_of_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+    def said(level: str) -> list[str]:
+        log.configure(level, "json")
+        for name in ("kombu.connection", "redis", "aiohttp.access", "asyncio"):
+            logging.getLogger(name).info("connected by %s", name)
+        logging.getLogger("kombu.connection").warning("lost")
+        logging.getLogger("aiohttp.server").error("Error handling request")
+        structlog.get_logger("taskq_exporter").info("ours", tls=True)
+        return [json.loads(line)["msg"] for line in capsys.readouterr().err.splitlines()]
+
+    assert said("info") == ["lost", "ours"]
+    assert said("error") == []
+    assert said("debug")[:2] == ["connected by kombu.connection", "connected by redis"]
+
+
+def test_a_line_begins_with_time_level_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "logfmt")
+    structlog.get_logger("taskq_exporter").warning("source is down", tls=True, source="a b", reason=None)
+    line = capsys.readouterr().err
+    assert line.startswith("time=20")
+    assert line.split("Z ", 1)[1] == 'level=warning msg="source is down" tls=true source="a b" reason=\n'
+
+
+@pytest.mark.parametrize("form", ["json", "logfmt"])
+def test_warnings_and_crashes_are_lines_too_and_tell_no_password(form: str) -> None:
+    code = (
+        "import warnings, taskq_exporter.log as log\n"
+        f"log.configure('info', {form!r})\n"
+        "log.keep_secret('redis://:hunter2@h')\n"
+        "warnings.warn('old with hunter2', UserWarning)\n"
+        "raise RuntimeError('bad with hunter2')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines)) == (1, 2)
+    assert "UserWarning: old with ***" in lines[0]
+    assert "RuntimeError: bad with ***" in lines[1]
+    assert "ended by a bug" in lines[1]
+    if form == "json":
+        assert [json.loads(line)["level"] for line in lines] == ["warning", "critical"]

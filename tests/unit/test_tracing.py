@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from taskq_exporter import tracing
+from taskq_exporter.log import redact
 from taskq_exporter.tracing import Settings, settings
 
 OTEL = "OTEL_EXPORTER_OTLP"
@@ -77,6 +78,13 @@ def test_nothing_of_opentelemetry_is_imported_where_nobody_wants_spans() -> None
         "assert not [m for m in sys.modules if m.startswith(('opentelemetry', 'bcrypt', 'google'))]\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_tokens_for_the_collector_are_secrets() -> None:
+    tracing.start(
+        {f"{OTEL}_HEADERS": "x-team=a,authorization=Bearer%20s3cr3t", "TRACING_ENDPOINT": "http://u:hunter2@h"}
+    )
+    assert redact("Bearer s3cr3t, hunter2") == "Bearer ***, ***"
 
 
 async def test_off_is_one_object_that_does_nothing() -> None:
