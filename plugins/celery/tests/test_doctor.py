@@ -95,6 +95,17 @@ async def test_a_user_who_may_not_ask_workers(redis_url: str, project: Any) -> N
         assert all(lacks.values())
 
 
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+async def test_results_in_the_broker(redis_url: str, make_project: Any) -> None:
+    project = make_project(redis_url, result_backend=redis_url)
+    project.declare("emails")
+    for i in range(3):
+        project.app.backend.store_result(f"id{i}", None, "SUCCESS")
+    async with watch({"adapter": "celery", "url": redis_url}) as watched:
+        texts = [finding.text for finding in (await checkup(watched)).findings]
+    assert "results are kept in the broker's database, at least 3: they share its memory with the queues" in texts
+
+
 async def test_options_that_switch_things_off(redis_url: str, project: Any) -> None:
     project.declare("emails")
     off = {"adapter": "celery", "url": redis_url, "inspect": False, "peek": False}

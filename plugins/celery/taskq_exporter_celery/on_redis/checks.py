@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from taskq_exporter_redis import acl_line, connect, escape_glob, scan
 
-from taskq_exporter.api import AdapterError, Finding, Source
+from taskq_exporter.api import AdapterError, Finding, Reason, Source
 from taskq_exporter_celery.on_redis import pidbox
 from taskq_exporter_celery.on_redis.layout import Layout
 from taskq_exporter_celery.on_redis.redbeat import rights as redbeat_rights
@@ -15,6 +15,9 @@ from taskq_exporter_celery.options import CeleryOptions
 
 if TYPE_CHECKING:
     from taskq_exporter_celery.on_redis.broker import RedisBroker
+
+#: Slices of 1,000 keys that are looked through for results.
+RESULT_SLICES = 20
 
 
 def grants(source: Source) -> str:
@@ -50,7 +53,7 @@ async def findings(broker: RedisBroker) -> list[Finding]:
     """What was found on the broker, beside the problems of a collect."""
     queues = await _queues(broker)
     collected = (await broker.collect()).findings
-    return list(dict.fromkeys((*queues, *collected, *await _redbeat(broker))))
+    return list(dict.fromkeys((*queues, *collected, *await _redbeat(broker), *await _results(broker))))
 
 
 async def _queues(broker: RedisBroker) -> list[Finding]:
@@ -70,6 +73,22 @@ async def _redbeat(broker: RedisBroker) -> list[Finding]:
     if told.problems:
         return []
     return [*told.findings] or [Finding(level="ok", text=f"redbeat: {n} entries, none overdue") for n in entries]
+
+
+async def _results(broker: RedisBroker) -> list[Finding]:
+    """Whether results share the broker's memory, as far as some of the keys tell."""
+    found = 0
+    try:
+        async for _ in scan(broker.redis, "*celery-task-meta-*", slices=RESULT_SLICES):
+            found += 1
+    except AdapterError as error:
+        if error.reason is not Reason.COST:
+            return []
+    if not found:
+        return []
+    text = f"results are kept in the broker's database, at least {found}: they share its memory with the queues"
+    advice = "give result_backend a server of its own, or set task_ignore_result or a shorter result_expires"
+    return [Finding(level="note", text=text, advice=advice)]
 
 
 def database(url: str) -> object:
