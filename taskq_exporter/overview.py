@@ -208,7 +208,9 @@ def known_overview(runner: SourceRunner) -> SourceOverview:
 
 def _seen(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> SourceOverview:
     problems = tuple(replace(p, message=redact(p.message)) for p in snapshot.problems)
-    partial = bool(problems) or report.follower_up is False
+    message = "" if report.follower_up is not False else "the follower does not follow: nothing is counted"
+    if problems:
+        message = f"cannot read {problems[0].part}: {problems[0].message}"
     caps, queues, workers = (
         runner.configured.config.caps(),
         _queues(runner, report, snapshot),
@@ -217,9 +219,9 @@ def _seen(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> Sou
     return SourceOverview(
         name=report.name,
         adapter=report.adapter,
-        state="partial" if partial else "up",
+        state="partial" if message else "up",
         reason=problems[0].reason.value if problems else None,
-        message=f"cannot read {problems[0].part}: {problems[0].message}" if problems else "",
+        message=message,
         server=snapshot.server,
         server_version=snapshot.server_version,
         snapshot_age=(report.snapshot_age or 0.0) + asyncio.get_running_loop().time() - runner.history.noted_at,

@@ -90,9 +90,7 @@ def _complaint(source: SourceOverview) -> str:
         return printable(f"{source.name}: no collect has ended yet")
     if source.state == "down":
         return printable(f"{source.name} is down: {source.reason or 'unknown'}: {source.message}")
-    if source.message:
-        return printable(f"{source.name} {source.message}")
-    return printable(f"{source.name}: the follower does not follow") if source.following is False else ""
+    return printable(f"{source.name}: {source.message}") if source.message else ""
 
 
 def _plain(cell: str) -> str:

@@ -219,6 +219,7 @@ async def test_a_follower_counts_and_one_that_does_not_follow_makes_a_source_par
     assert (source.state, source.following) == ("up", True)
     source = await one(collect, follow=fails)
     assert (source.state, source.following, source.last_error) == ("partial", False, "permission")
+    assert source.message == "the follower does not follow: nothing is counted"
 
 
 async def test_a_source_that_hangs_is_shown_as_it_was_and_no_error_is_made_of_it() -> None:

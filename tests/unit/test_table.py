@@ -75,7 +75,6 @@ def test_sources_that_have_something_to_say_stand_above() -> None:
         [
             source("a", "down", reason="connect", message="refused\x1b[2J"),
             source("b", "partial", message="cannot read workers: no right"),
-            source("c", "partial", following=False),
             source("d", "starting"),
             source("e"),
         ],
@@ -83,8 +82,7 @@ def test_sources_that_have_something_to_say_stand_above() -> None:
     )
     assert [(line.kind, line.text) for line in lines[:-1]] == [
         ("bad", r"a is down: connect: refused\x1b[2J"),
-        ("bad", "b cannot read workers: no right"),
-        ("bad", "c: the follower does not follow"),
+        ("bad", "b: cannot read workers: no right"),
         ("bad", "d: no collect has ended yet"),
     ]
     assert lines[-1].kind == "head"
