@@ -155,16 +155,17 @@ async def examine(
 
 async def _checkup(runner: SourceRunner, report: SourceReport) -> Checkup:
     seen = known_overview(runner)
-    found = await _diagnosis(runner) if report.up else []
-    findings = tuple(dict.fromkeys((*found, *seen.findings)))
+    found = [*_of_follower(runner, report), *(await _diagnosis(runner))] if report.up else []
+    told = {text for p in seen.problems for text in (p.message, f"{p.part}: {p.message}")}  # adapters repeat them
+    findings = tuple(finding for finding in dict.fromkeys((*found, *seen.findings)) if finding.text not in told)
     capabilities = tuple(_advised(capability) for capability in seen.capabilities)
     lacks_right = any(p.reason is Reason.PERMISSION for p in seen.problems) or any(
         c.reason == "permission" for c in capabilities
     )
     series, labels, families = await in_thread(lambda: _cost(report))
-    told = {f.name: getattr(seen, f.name) for f in fields(SourceOverview)}
+    overview = {f.name: getattr(seen, f.name) for f in fields(SourceOverview)}
     return Checkup(
-        **{**told, "findings": findings, "capabilities": capabilities},
+        **{**overview, "findings": findings, "capabilities": capabilities},
         healthy=report.up and not seen.problems and all(finding.level != "problem" for finding in findings),
         where=runner.configured.where,
         commands=report.commands,
@@ -173,6 +174,15 @@ async def _checkup(runner: SourceRunner, report: SourceReport) -> Checkup:
         labels=labels,
         families=families,
     )
+
+
+def _of_follower(runner: SourceRunner, report: SourceReport) -> list[Finding]:
+    """That it does not follow, and why."""
+    if report.follower_up is not False:
+        return []
+    if not runner.follower.stopped:
+        return [Finding(level="note", text="what happens is not followed yet", advice="look again in some seconds")]
+    return [Finding(level="problem", text=f"what happens is not followed: {redact(runner.follower.stopped)}")]
 
 
 async def _diagnosis(runner: SourceRunner) -> list[Finding]:

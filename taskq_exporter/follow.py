@@ -32,7 +32,8 @@ class FollowerRunner:
         self._connection = Connection(lambda: adapter.connect(self._source))
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self._said = ""  # what the log says of it: why it stopped; "" while it follows
+        #: Why it stopped, as the log says; "" while it follows or has not followed yet.
+        self.stopped = ""
         self.restarts = 0
 
     @property
@@ -41,8 +42,8 @@ class FollowerRunner:
         if self._task is None:
             return None
         up = self._ledger.followed_at is not None
-        if up and self._said:
-            self._said = ""
+        if up and self.stopped:
+            self.stopped = ""
             log.info("follower follows again", source=self._source.name)
         return up
 
@@ -101,10 +102,10 @@ class FollowerRunner:
             expected = self._failures.take(error, "follow")
             if steady:
                 self._failures.recovered("follow")
-            if str(expected) != self._said:
-                self._said = str(expected)
+            if str(expected) != self.stopped:
+                self.stopped = str(expected)
                 log.warning(
-                    "follower stopped", source=self._source.name, reason=expected.reason.value, error=self._said
+                    "follower stopped", source=self._source.name, reason=expected.reason.value, error=self.stopped
                 )
             self.restarts += 1
             self._connection.abandon()

@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what is found; returns the exit status."""
     if arguments.url and arguments.config_file is not None:
         raise UsageError("check reads either --url or --config.file")
-    configure("error", arguments.log_format)  # the text says what is down
+    # the text says what is down; of the environment the log alone says what could not be searched
+    configure("error" if arguments.url or arguments.config_file else "warn", arguments.log_format)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show
     progress = _Progress()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from taskq_exporter.doctor import Checkup, Report
 from taskq_exporter.overview import QueueOverview, WorkerOverview
@@ -72,15 +73,16 @@ class _Text:
 
     def _cannot_tell(self, of: Checkup) -> Iterator[str]:
         """Families by what would have to change, those that nothing changes last."""
-        lacking: dict[tuple[bool, str], list[str]] = {}
+        lacking: dict[tuple[bool, str], dict[str, list[str]]] = {}  # families and their states
         for c in of.capabilities:
             if not c.can:
-                family = f"{c.family}{{state={c.state}}}" if c.state else c.family
-                lacking.setdefault((c.reason == "backend", c.advice), []).append(family)
+                families = lacking.setdefault((c.reason == "backend", c.advice), {})
+                families.setdefault(c.family, []).extend([c.state] if c.state else [])
         if lacking:
             yield "  cannot tell"
-        for (_, advice), families in sorted(lacking.items()):
-            yield from self.wrapped("", ", ".join(families), advice, left=4)
+        for (_, advice), families in sorted(lacking.items(), key=itemgetter(0)):
+            names = [f"{family} ({', '.join(states)})" if states else family for family, states in families.items()]
+            yield from self.wrapped("", ", ".join(names), advice, left=4)
 
     def _grants(self, of: Checkup) -> Iterator[str]:
         if of.grants:

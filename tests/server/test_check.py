@@ -154,6 +154,25 @@ async def test_a_source_that_is_down_and_one_that_lacks_a_right(exporter: Export
     assert "hunter2" not in json.dumps(as_json(report)) + told
 
 
+async def test_a_follower_that_does_not_follow(exporter: Exporter) -> None:
+    refused = asyncio.Event()
+
+    async def follow() -> None:
+        await refused.wait()
+        raise AdapterError(Reason.PERMISSION, "no right +psubscribe")
+
+    add(exporter, "shop", good, follow=follow)
+    report = await examine(exporter)
+    assert report.healthy
+    assert "note     what happens is not followed yet" in text(report)
+    refused.set()
+    while not exporter.runners["shop"].follower.stopped:
+        await asyncio.sleep(0.01)
+    report = await examine(exporter)
+    assert not report.healthy
+    assert "problem  what happens is not followed: no right +psubscribe" in text(report)
+
+
 @pytest.mark.parametrize("failure", ["adapter", "bug", "hang"])
 async def test_an_adapter_that_cannot_diagnose(exporter: Exporter, failure: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("taskq_exporter.doctor.PATIENCE", 0.05)
