@@ -122,8 +122,8 @@ def open_files() -> int:
 
 
 def threads() -> int:
-    """Threads without asyncio's default executor, which grows up to its limit by itself."""
-    return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
+    """Threads without the pools of asyncio and of rendering, which grow up to their limit by themselves."""
+    return sum(not thread.name.startswith(("asyncio_", "taskq-render_")) for thread in threading.enumerate())
 
 
 async def settle(condition: Callable[[], bool]) -> None:
