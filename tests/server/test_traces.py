@@ -211,6 +211,10 @@ def run(tmp_path: Path, env: dict[str, str], meanwhile: Callable[[ExporterProces
 
 
 def scrape(exporter: ExporterProcess) -> None:
+    deadline = time.monotonic() + 20
+    while "source is down" not in exporter.log:  # the collect at the start has ended: the scrape has one of its own
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     request = urllib.request.Request(f"http://{exporter.address}/metrics", headers=CALLER)
     with urllib.request.urlopen(request, timeout=30) as response:
         assert b'taskq_source_up{source="shop"} 0' in response.read()
