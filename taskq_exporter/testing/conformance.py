@@ -69,6 +69,8 @@ class AdapterConformance(Checks):
             labels = {"state": capability.state} if capability.state else {}
             if not capability.able:
                 assert not page.values(capability.family, **labels), f"not able, but on the page: {capability}"
+                advised = capability.advice or capability.reason in ("permission", "backend")
+                assert advised, f"the advice is missing, what to change: {capability}"
             elif capability.family in ("taskq_tasks", "taskq_oldest_task_age_seconds") and world.tasks:
                 assert page.values(capability.family, **labels), f"declared, but not on the page: {capability}"
 
