@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from math import inf, isnan, nan
 
 from taskq_exporter.api import Outcome, State
@@ -43,7 +43,7 @@ class _Track:
         self.failed_total: float | None = None
 
     def add(self, ready: float, finished: float | None, failed: float | None) -> None:
-        """Add a sample; totals are None where nobody counts them."""
+        """Add a sample; totals are None while nobody counts."""
         self.ready.append(ready)
         self.finished.append(_grown(self.finished_total, finished))
         self.failed.append(_grown(self.failed_total, failed))
@@ -55,8 +55,8 @@ class _Track:
             del values[:n]
 
     def empty(self) -> bool:
-        """Whether nothing is known of the queue any more."""
-        return all(isnan(value) for values in (self.ready, self.finished) for value in values)
+        """Whether the queue is gone, and nothing of it ended."""
+        return all(map(isnan, self.ready)) and not any(grown > 0 for grown in self.finished)
 
 
 class History:
@@ -68,6 +68,7 @@ class History:
         self._limit = queues
         self._times: array[float] = array("d")
         self._tracks: dict[str, _Track] = {}
+        self._tells: Set[str] = frozenset()  # the outcomes that this source counts by queue
         self._operations: deque[tuple[float, int]] = deque()  # when, and the total that the server keeps
 
     def note(self, report: SourceReport, now: float) -> None:
@@ -78,19 +79,17 @@ class History:
         ready = {}
         if report.snapshot is not None:
             ready = {clean(queue.name): float(queue.tasks.get(State.READY, nan)) for queue in report.snapshot.queues}
-        finished, failed = _totals(report) if report.follower_up else (None, None)
+        finished, failed, self._tells = _totals(report)
         for name in ready:
             if name not in self._tracks and len(self._tracks) < self._limit:
                 self._tracks[name] = _Track(len(self._times))
         self._take_operations(report, now)
         self._times.append(now)
         for name, track in self._tracks.items():
-            track.add(
-                ready.get(name, nan),
-                # a series that is not there yet will begin at 0
-                finished.get(name, 0.0) if finished is not None else None,
-                failed.get(name, 0.0) if failed is not None else None,
-            )
+            if report.follower_up:  # a series that is not there yet will begin at 0
+                track.add(ready.get(name, nan), finished.get(name, 0.0), failed.get(name, 0.0))
+            else:
+                track.add(ready.get(name, nan), None, None)
         self._forget(now)
 
     def ready(self, queue: str) -> tuple[float | None, ...]:
@@ -105,12 +104,16 @@ class History:
     def finished_per_second(self, queue: str) -> float | None:
         """Tasks that ended for good in the last minutes, however; None while that is not known."""
         track = self._tracks.get(queue)
-        return self._rate(track.finished) if track is not None and track.finished_total is not None else None
+        if track is None or track.finished_total is None or not self._tells:
+            return None
+        return self._rate(track.finished)
 
     def failed_per_second(self, queue: str) -> float | None:
         """Tasks of these that ended badly."""
         track = self._tracks.get(queue)
-        return self._rate(track.failed) if track is not None and track.failed_total is not None else None
+        if track is None or track.failed_total is None or not self._tells & FAILED:
+            return None
+        return self._rate(track.failed)
 
     @property
     def operations_per_second(self) -> float | None:
@@ -160,8 +163,8 @@ def _grown(before: float | None, now: float | None) -> float:
     return nan if before is None or now is None else max(now - before, 0.0)
 
 
-def _totals(report: SourceReport) -> tuple[Mapping[str, float] | None, Mapping[str, float] | None]:
-    """Finished and failed tasks by queue as the ledger counts them; None where it does not by queue."""
+def _totals(report: SourceReport) -> tuple[Mapping[str, float], Mapping[str, float], Set[str]]:
+    """Finished and failed tasks by queue as the ledger counts them, and the outcomes that it tells of any queue."""
     finished: dict[str, float] = defaultdict(float)
     failed: dict[str, float] = defaultdict(float)
     tells = set()
@@ -171,4 +174,4 @@ def _totals(report: SourceReport) -> tuple[Mapping[str, float] | None, Mapping[s
             finished[queue] += value
             if outcome in FAILED:
                 failed[queue] += value
-    return (finished if tells else None), (failed if tells & FAILED else None)
+    return finished, failed, tells

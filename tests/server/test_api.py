@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from celery import Celery
 from yarl import URL
 
+from taskq_exporter import history
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Problem, QueueStats, Reason, Snapshot, State, hookimpl
 from taskq_exporter.exporter import Exporter
@@ -24,6 +27,7 @@ from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.testing import Server
 from taskq_exporter.testing.child import clean_environment
 from taskq_exporter.testing.watch import watch
+from taskq_exporter.web import api
 from taskq_exporter.web.api import sources_from
 from taskq_exporter.web.app import make_app
 
@@ -76,19 +80,38 @@ async def test_the_numbers_of_a_real_celery_broker(redis_url: str) -> None:
 
 @pytest.mark.py312
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="Django 6 needs Python 3.12")
-async def test_the_backlog_of_a_real_django_project(redis_url: str) -> None:
+async def test_backlog_and_rates_of_a_real_django_project(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "EVERY", 0.0)
+    monkeypatch.setattr(api, "MAX_AGE", 0.0)
     env = {**clean_environment(), "PYTHONPATH": str(APPS.parent), "REDIS": redis_url}
-    for queue, n in (("mails", 4), ("default", 2)):
-        command = [sys.executable, str(APPS), "django_send", queue, "good", str(n)]
-        subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
-    source = {"adapter": "django_tasks_redis", "url": redis_url, "name": "web/default"}
-    async with watch(source) as world, client_of(world.exporter) as client:
+
+    async def django(*arguments: str) -> None:
+        command = [sys.executable, str(APPS), *arguments]
+        await asyncio.to_thread(subprocess.run, command, env=env, check=True, capture_output=True, timeout=60)
+
+    await django("django_send", "mails", "good", "4")
+    await django("django_send", "default", "bad", "2")
+    source = {"adapter": "django_tasks_redis", "url": redis_url, "name": "web/default", "poll_interval": "100ms"}
+    async with watch(source, follow=True) as world, client_of(world.exporter) as client:
+        await world.following()
         for path in ("/api/queues/web/default/mails", "/api/queues/web%2Fdefault/mails"):
             status, mails = await document(client, path)
             assert (status, mails["tasks"]["ready"], mails["tasks"]["running"], mails["backlog"]) == (200, 4, 0, 4)
             assert mails["oldest_ready"] > 0
-        status, default = await document(client, "/api/queues/web/default/default")
-        assert (status, default["backlog"]) == (200, 2)
+            assert not mails["finished_per_second"]
+        await django("django_work", "mails")
+        await django("django_work", "default")
+        deadline = time.monotonic() + 20
+        while True:
+            _, mails = await document(client, "/api/queues/web/default/mails")
+            _, default = await document(client, "/api/queues/web/default/default")
+            if mails["finished_per_second"] and default["failed_per_second"]:
+                break
+            assert time.monotonic() < deadline, (mails, default)
+            await asyncio.sleep(0.1)
+        assert (mails["backlog"], mails["failed_per_second"]) == (0, 0)
+        assert default["failed_per_second"] == default["finished_per_second"], "all of them failed"
+        assert (mails["history"][0], mails["history"][-1]) == (4, 0)
 
 
 async def test_a_server_that_is_gone_has_no_numbers(redis_own: Server) -> None:

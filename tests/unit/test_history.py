@@ -69,6 +69,15 @@ def test_a_rate_is_not_known_while_nobody_counts() -> None:
     assert nobody.finished_per_second("q") is None
 
 
+def test_the_first_tasks_ever_count() -> None:
+    history = History()
+    history.note(report(4), 0)
+    assert history.finished_per_second("q") is None, "who has told nothing yet may never do"
+    history.note(report(0, {OK: 3, BAD: 1}), 10)
+    assert history.finished_per_second("q") == pytest.approx(0.4)
+    assert history.failed_per_second("q") == pytest.approx(0.1)
+
+
 def test_counters_that_are_forgotten_or_begin_anew_are_no_work() -> None:
     history = History()
     gone = ("gone", "succeeded")
