@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import bcrypt
 import pytest
+import yaml
 from structlog.testing import capture_logs
 
+from taskq_exporter import tls
 from taskq_exporter.mistakes import ConfigError
 from taskq_exporter.testing import Certificates
 from taskq_exporter.webconfig import RateLimit, WebConfigFile
@@ -74,6 +78,43 @@ rate_limit:
     assert sorted(loaded.config.basic_auth_users) == ["alice", "bob"]
     assert ALICE not in repr(loaded)
     assert [line["event"] for line in lines] == ["http2 is not spoken here: clients get HTTP/1.1"]
+
+
+@pytest.mark.parametrize("curve", ["CurveP256", "CurveP384", "CurveP521", "X25519"])
+def test_prometheus_takes_what_we_take(curve: str, file: Path, certificates: Certificates) -> None:
+    """promtool reads a file with the code of the other exporters; that of Debian knows neither names nor rates yet."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert os.environ.get("CI") != "true", "promtool is not installed (Debian: apt install prometheus)"
+        pytest.skip("promtool is not installed")
+    config = {
+        "tls_server_config": {
+            "cert_file": str(certificates.certificate),
+            "key_file": str(certificates.key),
+            "client_ca_file": str(certificates.authority),
+            "client_auth_type": "RequireAndVerifyClientCert",
+            "min_version": "TLS12",
+            "max_version": "TLS13",
+            "cipher_suites": [*tls._CIPHERS, *tls._CIPHERS_13],
+            "prefer_server_cipher_suites": False,
+            "curve_preferences": [curve],
+        },
+        "http_server_config": {
+            "http2": True,
+            "headers": {
+                "Content-Security-Policy": "default-src 'none'",
+                "Strict-Transport-Security": "max-age=1",
+                "X-Content-Type-Options": "nosniff",
+                "X-Frame-Options": "sameorigin",
+                "X-XSS-Protection": "0",
+            },
+        },
+        "basic_auth_users": {"alice": ALICE},
+    }
+    WebConfigFile(write(file, yaml.safe_dump(config)))
+    command = [promtool, "check", "web-config", str(file)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert said.returncode == 0, said.stdout + said.stderr
 
 
 @pytest.mark.parametrize("text", ["", "{}", "tls_server_config:\nbasic_auth_users:\nhttp_server_config:\n"])
