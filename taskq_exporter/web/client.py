@@ -72,7 +72,7 @@ def _decode(url: str, status: int, text: str) -> Any:
     if status == 401:
         raise FetchError(f"{url}: not authorized; set {USERNAME} and {PASSWORD}, or use ~/.netrc")
     if status == 404:
-        raise FetchError(f"{url}: not found; --url is the exporter's address without a path, its version may be older")
+        raise FetchError(f"{url}: not found; is a taskq-exporter at that address, and as new as this one?")
     if status != 200:
         raise FetchError(f"{url}: HTTP status {status}" + (f": {line}" if line else ""))
     try:
