@@ -1,7 +1,7 @@
 """The server itself: connections by state, what the database did, and how long slow statements take.
 
 In a transaction of its own after that of a collect, no more often than every 10 s: what is counted does not wait for
-it, nor fails with it. Verified with PostgreSQL 15 and pg_stat_statements 1.10.
+it, nor fails with it. Verified with PostgreSQL 15 and 18, pg_stat_statements 1.10 and 1.12.
 """
 
 from __future__ import annotations
