@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 
 from taskq_exporter.credentials import masked
 from taskq_exporter.log import redact
-from taskq_exporter.secretfiles import SUFFIX, FileSecret
+from taskq_exporter.secretfiles import dump
 from taskq_exporter.sources import ConfiguredSource, Module
 
 __all__ = ["effective_config"]
@@ -39,14 +39,12 @@ def _module(module: Module) -> dict[str, Any]:
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:
-    plain = model.model_dump(mode="json", by_alias=True, exclude_none=True)  # secrets are asterisks there
+    plain = dump(model)
     for (name, value), field in zip(model, type(model).model_fields.values(), strict=True):
         key = field.alias or name
-        if isinstance(value, FileSecret):
-            del plain[key]
-            plain[key + SUFFIX] = str(value.path)
-        elif isinstance(value, SecretStr) and "://" in value.get_secret_value():
-            plain[key] = masked(value.get_secret_value())
+        if isinstance(value, SecretStr) and key in plain:
+            secret = value.get_secret_value()
+            plain[key] = masked(secret) if "://" in secret else MASK
         elif value and not field.repr:
             plain[key] = masked(value) if isinstance(value, str) else MASK
     return plain

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
-from taskq_exporter.api import DropReason, NameFilter, Outcome, Snapshot
+from taskq_exporter.api import DropReason, Family, NameFilter, Outcome, Snapshot
 from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView, finite, keep
 from taskq_exporter.names import Names
 from taskq_exporter.schema import FAMILIES, LABEL_SETS_CAP, OTHER, RUN_BOUNDS, STARTS_AT_ZERO, WAIT_BOUNDS, WITH_WORKER
@@ -16,6 +16,7 @@ from taskq_exporter.schema import FAMILIES, LABEL_SETS_CAP, OTHER, RUN_BOUNDS, S
 __all__ = ["SourceLedger"]
 
 EVERY_NAME = NameFilter()
+_FINISHED = "taskq_tasks_finished_total"
 Pair = tuple[str, str, str]  # queue, task, worker as the source's task_labels leave them
 
 
@@ -34,6 +35,7 @@ class SourceLedger:
         tasks: NameFilter = EVERY_NAME,
         series_ttl: float = 86400.0,
         label_sets: int = LABEL_SETS_CAP,
+        families: Mapping[str, Family] = FAMILIES,
     ) -> None:
         self.cursor: Any = None
         self.view: Callable[[], Snapshot] | None = None
@@ -49,6 +51,7 @@ class SourceLedger:
         self._names = names
         self._clock = clock
         self._keep = frozenset(task_labels)
+        self._families = families
         self._now = clock()  # time of the last freeze: precise enough to expire by, and free
         self._newest = 0.0
         self._pairs: dict[Pair, Pair | None] = {}  # as given -> as kept; None: filtered out
@@ -97,8 +100,10 @@ class SourceLedger:
     def started(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
         self._count("taskq_tasks_started_total", queue, task, worker, n)
 
-    def finished(self, queue: str, task: str, outcome: Outcome, worker: str = "", n: int = 1) -> None:
-        self._count("taskq_tasks_finished_total", queue, task, worker, n, outcome)
+    def finished(
+        self, queue: str, task: str, outcome: Outcome, worker: str = "", n: int = 1, exception: str = ""
+    ) -> None:
+        self._count(_FINISHED, queue, task, worker, n, outcome)
 
     def retried(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
         self._count("taskq_tasks_retried_total", queue, task, worker, n)
@@ -123,7 +128,7 @@ class SourceLedger:
             labels = (pair[0], pair[1], outcome.value, pair[2])
             self._merge("taskq_task_run_duration_seconds", labels, self.run_bounds, counts, total)
 
-    def waited(self, queue: str, seconds: float, task: str = "") -> None:
+    def waited(self, queue: str, seconds: float, task: str = "", worker: str = "") -> None:
         if labels := self._queue(queue, task):
             self._observe("taskq_task_wait_duration_seconds", labels, self.wait_bounds, seconds)
 
@@ -167,7 +172,7 @@ class SourceLedger:
         self._recent.clear()
         stores: tuple[dict[str, dict[Labels, Any]], ...] = (self._counters, self._histograms)
         for name, cells in (item for store in stores for item in store.items()):
-            keep(cells, FAMILIES[name].labels, {"queue": queues.wants, "task": tasks.wants})
+            keep(cells, self._families[name].labels, {"queue": queues.wants, "task": tasks.wants})
 
     def freeze(self, *, with_cursor: bool = True) -> LedgerView:
         """The ledger at this moment; also drops label sets that nothing touched for series_ttl.
@@ -197,13 +202,13 @@ class SourceLedger:
             self._counters[name] = {k: Counter(value, born, self._now) for k, value, born in counters}
         for name, histograms in view.histograms.items():
             self._histograms[name] = {k: Histogram(list(c), t, born, self._now) for k, c, t, born in histograms}
-        for labels in self._counters.get("taskq_tasks_finished_total", {}):
-            self._zeroed.add((labels[0], labels[1], labels[3]))
+        self.limit(self._queues, self._tasks, self._series_ttl, self._label_sets)  # other filters may hold now
+        self._zeroed |= {(queue, task, worker) for queue, task, _, worker in self._counters.get(_FINISHED, {})}
 
     def _expire(self, oldest: float) -> None:
         stores: tuple[dict[str, dict[Labels, Any]], ...] = (self._counters, self._histograms)
         dropped: set[Labels] = set()
-        for cells in (cells for store in stores for name, cells in store.items() if FAMILIES[name].labels):
+        for cells in (cells for store in stores for name, cells in store.items() if self._families[name].labels):
             for labels in [labels for labels, cell in cells.items() if cell.touched < oldest]:
                 del cells[labels]
                 dropped.add(labels[:2])
@@ -309,7 +314,7 @@ class SourceLedger:
         """The labels themselves, or `_other` for each capped one where the family is full."""
         if len(cells) < self._label_sets:
             return labels
-        kinds = FAMILIES[name].labels + (("worker",) if name in WITH_WORKER else ())
+        kinds = self._families[name].labels + (("worker",) if name in WITH_WORKER else ())
         return tuple(
             OTHER if value and kind not in ("outcome", "reason") else value
             for kind, value in zip(kinds, labels, strict=True)

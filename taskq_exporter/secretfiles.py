@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 from taskq_exporter.log import keep_secret
 from taskq_exporter.records import AdapterError, Reason
 
-__all__ = ["SUFFIX", "FileSecret", "read_secret", "secret_files", "take_files"]
+__all__ = ["SUFFIX", "FileSecret", "dump", "read_secret", "secret_files", "take_files"]
 
 #: An option NAME of type SecretStr may be given as NAME_file.
 SUFFIX = "_file"
@@ -36,6 +36,12 @@ class FileSecret(SecretStr):
         super().__init__(f"{option} {path}")
         self.path, self._option = path, option
 
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"FileSecret({str(self.path)!r})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FileSecret) and self.path == other.path
 
@@ -45,6 +51,19 @@ class FileSecret(SecretStr):
     def get_secret_value(self) -> str:
         """Raises AdapterError(auth) where the file cannot be read."""
         return read_secret(self.path, self._option)
+
+
+def dump(model: BaseModel) -> dict[str, Any]:
+    """A model as JSON has it, what is None left out: secrets are asterisks, and NAME_file is the path."""
+    keys = {name: field.alias or name for name, field in type(model).model_fields.items()}
+    inner = {name: value for name, value in model if isinstance(value, BaseModel | FileSecret)}
+    told = model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(inner))
+    for name, value in inner.items():
+        if isinstance(value, BaseModel):
+            told[keys[name]] = dump(value)
+        else:  # pydantic would read it
+            told[keys[name] + SUFFIX] = str(value)
+    return told
 
 
 def take_files(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:

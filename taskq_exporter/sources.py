@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, SecretStr
 
 from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import NameFilter, Options, Source
 from taskq_exporter.credentials import without_credentials
+from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.log import keep_secret
 from taskq_exporter.mistakes import ConfigError
 from taskq_exporter.modules import ModuleConfig
-from taskq_exporter.secretfiles import FileSecret, read_secret
+from taskq_exporter.names import Names
+from taskq_exporter.secretfiles import FileSecret, dump, read_secret
 from taskq_exporter.settings import SourceConfig
 from taskq_exporter.targets import Target, parse_allowed
 
-__all__ = ["Config", "ConfigError", "ConfiguredSource", "Module", "TeamFile", "keep_secrets", "make_source"]
+if TYPE_CHECKING:
+    from taskq_exporter.compat.mapping import MappedFamily
+
+__all__ = ["Config", "ConfigError", "ConfiguredSource", "Module", "TeamFile", "keep_secrets", "make_ledger", "make_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,17 @@ class ConfiguredSource:
         """What its checkpoint counts; it changes when another server, adapter, option or label is counted."""
         c = self.config
         where = without_credentials(c.url) if c.url else str(c.url_file)
-        what = [c.name, c.adapter, where, self.options.model_dump(mode="json"), c.buckets.model_dump(), c.task_labels]
+        what = [c.name, c.adapter, where, dump(self.options), c.buckets.model_dump(), c.task_labels]
+        what += [[entry.model_dump() for entry in c.compat]] if c.compat else []
         return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()
+
+    def mapped(self) -> tuple[MappedFamily, ...]:
+        """The families that it shows under other names."""
+        if not self.config.compat:
+            return ()
+        from taskq_exporter.compat.mapping import mapped_families  # a start without any needs none of it
+
+        return mapped_families(self.config.compat, self.options)
 
     def connects_as(self, other: ConfiguredSource) -> bool:
         """Whether the adapter is given the same of both, credentials and filters included."""
@@ -115,6 +130,33 @@ def make_source(configured: ConfiguredSource) -> Source:
         worker_ttl=c.worker_ttl,
         queue_ttl=c.queue_ttl,
         disabled=frozenset(c.disable),
+    )
+
+
+def make_ledger(
+    configured: ConfiguredSource,
+    mapped: Sequence[MappedFamily],
+    source: Source,
+    names: Names,
+    clock: Callable[[], float],
+) -> SourceLedger:
+    """The ledger of a source."""
+    c = configured.config
+    make: Callable[..., SourceLedger] = SourceLedger
+    if mapped:
+        from taskq_exporter.compat.ledger import MappedLedger
+
+        make = partial(MappedLedger, mapped)
+    return make(
+        names,
+        clock,
+        run_bounds=c.buckets.run,
+        wait_bounds=c.buckets.wait,
+        task_labels=c.task_labels,
+        queues=source.queues,
+        tasks=source.tasks,
+        series_ttl=c.series_ttl,
+        label_sets=c.label_sets(),
     )
 
 

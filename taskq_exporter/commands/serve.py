@@ -123,12 +123,12 @@ async def _run_server(
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:
+        if reloader is not None:
+            reloader.start()  # before anybody can ask whether it is ready
         try:
             await server.start()
         except ListenError as error:
             raise UsageError(str(error)) from None
-        if reloader is not None:
-            reloader.start()
         exporter.start_timer()
         # not ready before each source has succeeded or failed once, whether or not somebody scrapes
         tasks.add(asyncio.create_task(exporter.gather() if config else _find(exporter, adapters, arguments.shard)))

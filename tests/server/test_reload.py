@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -157,6 +160,26 @@ def test_the_folder_for_checkpoints_needs_a_restart(setup: Setup, tmp_path: Path
         assert status == 500
         assert "state.dir cannot change while it runs: restart" in text
         assert (names(exporter), successful(exporter)) == (["shop"], 0)
+
+
+def test_the_configuration_is_shown_as_it_is_in_effect(setup: Setup, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://127.0.0.1:1/0")
+    setup.team("a.yaml", "of-a-team")
+    files = {"url": None, "url_file": str(tmp_path / "url"), "management_url_file": "/nowhere"}
+    sources = [setup.source("shop", **files), setup.source("web", timeout="1m30s")]
+    setup.path.write_text(
+        yaml.safe_dump({"defaults": {"timeout": "2s"}, "sources_dir": "sources.d", "sources": sources})
+    )
+    with setup.started() as exporter:
+        shown = yaml.safe_load(ask(exporter, "/config")[1])
+        assert [(s["name"], s["timeout"]) for s in shown["sources"]] == [("shop", 2), ("web", 90), ("of-a-team", 2)]
+        shop = shown["sources"][0]
+        assert (shop["url_file"], shop["management_url_file"]) == (str(tmp_path / "url"), "/nowhere")
+        assert "url" not in shop
+        adapters = json.loads(ask(exporter, "/adapters")[1])["adapters"]
+        assert {"name": "celery", "distribution": "taskq-exporter-celery", "version": "0.1.0", "error": ""} in adapters
+        told = subprocess.run([sys.executable, "-m", "taskq_exporter", "adapters"], capture_output=True, text=True)
+        assert all(a["name"] in told.stdout and a["distribution"] in told.stdout for a in adapters)
 
 
 @contextmanager

@@ -38,6 +38,8 @@ def load(tmp_path: Path, entry: str, known: Adapters = ADAPTERS) -> ConfiguredSo
 def test_an_option_that_is_a_secret_may_come_from_a_file_which_is_read_each_time(tmp_path: Path) -> None:
     file = tmp_path / "token"
     source = load(tmp_path, f"token_file: {file}, inner: {{user: me, password_file: {file}}}")
+    assert str(file) in repr(source)
+    assert (source.fingerprint(), source.options) == (source.fingerprint(), source.options)
     for secret in (source.options.token, source.options.inner.password):
         with pytest.raises(AdapterError, match=f"_file {file} cannot be read: FileNotFoundError") as caught:
             secret.get_secret_value()
