@@ -71,6 +71,7 @@ def metrics_page() -> str:
         "`taskq_exporter_build_info` (version, schema), `taskq_exporter_adapter_info` (adapter, distribution,",
         "version), `taskq_exporter_config_last_reload_successful`,",
         "`taskq_exporter_config_last_reload_success_timestamp_seconds`,",
+        "`taskq_exporter_sources_file_successful` (file; with `sources_dir`),",
         "`taskq_exporter_checkpoint_last_write_successful` (with `state.dir`), `process_*`, `python_gc_*`.",
         "",
     ]
