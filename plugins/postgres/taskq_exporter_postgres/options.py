@@ -71,24 +71,37 @@ class _Columns(_Model):
 class JobColumns(_Columns):
     """Which column says what. Only `state` is required; what is left out is not known, and so not on the page."""
 
+    #: The state word: text, enum or whole number.
     state: ColumnName
     id: ColumnName | None = None  # only for finished.mode: ids
+    #: The queue; without it all jobs are of one.
     queue: ColumnName | None = None
+    #: What kind of job it is.
     task: ColumnName | None = None
+    #: A level, not a raw number without bound.
     priority: ColumnName | None = None
+    #: It runs no earlier.
     scheduled_at: ColumnName | None = None
+    #: When its last run began.
     started_at: ColumnName | None = None
+    #: When it ended: by it those that are over are found.
     finished_at: ColumnName | None = None
+    #: When it was made: ages count from the later of this and scheduled_at.
     created_at: ColumnName | None = None
+    #: Who holds it.
     worker: ColumnName | None = None
+    #: Tries so far: one that runs later and was tried is `retry`.
     attempts: ColumnName | None = None
 
 
 class Table(_Model):
     """A jobs table."""
 
+    #: The table, with its schema.
     name: Name
+    #: Its columns by what they say.
     columns: JobColumns
+    #: State words by what they mean: `ready: [queued]`.
     states: Mapping[str, Words]
     queue: str = ""  # where there is no queue column or it is NULL; else the table's name
     naive_timezone: str = "UTC"  # of timestamp columns without time zone
@@ -129,16 +142,22 @@ class Table(_Model):
 class WorkerColumns(_Columns):
     """Which column of the worker table says what."""
 
+    #: The worker's name.
     id: ColumnName
+    #: When it was last alive.
     heartbeat: ColumnName
+    #: When it started.
     started_at: ColumnName | None = None
+    #: How many jobs it runs at once.
     slots: ColumnName | None = None
 
 
 class Workers(_Model):
     """A table with a row for each worker, whose heartbeat the worker renews."""
 
+    #: The table, with its schema.
     name: Name
+    #: Its columns by what they say.
     columns: WorkerColumns
     stale_after: Period = 60.0  # a worker is down when its heartbeat is older
     naive_timezone: str | None = None  # as the jobs table's
@@ -157,6 +176,7 @@ class Finished(_Model):
     tables; exact while no transaction is open for longer than `overlap`. none: not at all.
     """
 
+    #: By the transaction that wrote the row, by remembered ids, or not at all.
     mode: Literal["xid", "ids", "none"] = "xid"
     #: How much older than its transaction's first write a finished_at may be (the clocks of writers, work before it).
     overlap: Period = 600.0
@@ -170,6 +190,7 @@ class PostgresOptions(Options):
 
     preset: str | None = None  # what keeps its jobs there
     db_schema: str | None = Field(default=None, alias="schema", min_length=1)  # where the preset's tables are
+    #: A jobs table of your own.
     table: Table | None = None
     workers: Workers | None = None  # of a table
     finished: Finished = Finished()  # of a table

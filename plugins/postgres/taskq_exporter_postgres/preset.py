@@ -49,7 +49,9 @@ class Spread(_Model):
     A statement that stopped at {limit} is sent again for each: {queue:COLUMN} is then the condition on its rows.
     """
 
+    #: The table whose queues are gone through.
     table: str
+    #: Its column with their names.
     column: str
     where: _Text = "true"  # on rows that name a queue
     index: _Text | None = None  # the CREATE INDEX that serves the names and the statement, where the library has none
@@ -58,6 +60,7 @@ class Spread(_Model):
 class Statement(_Model):
     """A SELECT whose output columns are fixed by its kind (`columns.COLUMNS`); what it leaves out is not known."""
 
+    #: One SELECT; its output columns are fixed: docs/presets.md.
     sql: _Text
     index: _Text | None = None  # the CREATE INDEX that makes it cheap, where the library brings none
     optional: bool = False  # where it fails, the rest goes on
@@ -81,6 +84,7 @@ class Statement(_Model):
 class Jobs(Statement):
     """Live jobs, counted: the states that it tells, each known to be 0 where it has no row."""
 
+    #: The states that it tells.
     states: Annotated[tuple[State, ...], Field(min_length=1)]
 
 
@@ -91,6 +95,7 @@ class Counted(Statement):
     ids: rows after {since} with a key, remembered. totals: no rows, but totals that only grow.
     """
 
+    #: How rows are counted once: by their transaction, by remembered ids, or as totals.
     mode: Mode = "xid"
 
     @model_validator(mode="after")
@@ -118,10 +123,11 @@ class Kept(_Model):
 class Ended(Counted):
     """Attempts that ended: the outcomes that it tells; `retried` ends an attempt, and not its job."""
 
+    #: The outcomes that it tells.
     outcomes: Annotated[tuple[Outcome, ...], Field(min_length=1)]
-    partial: bool = (
-        False  # some rows are deleted as they end: what was not seen may have happened, no count begins at 0
-    )
+    #: Some rows are deleted as they end: what was not seen may have happened, so no count begins at 0.
+    partial: bool = False
+    #: How it is told that rows stay after their end.
     kept: Kept | None = None
 
 
@@ -154,12 +160,19 @@ _N = BeforeValidator(_named)
 class Statements(_Model):
     """Statements by kind and name; None takes one of the preset's away."""
 
+    #: Live jobs, by queue and state.
     jobs: Annotated[Mapping[str, Jobs | None], _N] = {}
+    #: Queues, with consumers, slots, paused.
     queues: Annotated[Mapping[str, Statement | None], _N] = {}
+    #: Workers, with heartbeats.
     workers: Annotated[Mapping[str, Statement | None], _N] = {}
+    #: Entries of schedules, with last and next run.
     schedules: Annotated[Mapping[str, Statement | None], _N] = {}
+    #: Attempts that ended.
     finished: Annotated[Mapping[str, Ended | None], _N] = {}
+    #: Attempts that began.
     started: Annotated[Mapping[str, Counted | None], _N] = {}
+    #: Jobs that were put in.
     enqueued: Annotated[Mapping[str, Counted | None], _N] = {}
 
     def of(self, kind: str) -> dict[str, Any]:

@@ -26,13 +26,21 @@ class SentinelKwargs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: The Sentinels' own user.
     username: str | None = None
+    #: Its password.
     password: SecretStr | None = None
+    #: Whether they speak TLS.
     ssl: bool = False
+    #: File of the CA.
     ssl_ca_certs: str | None = None
+    #: none, optional or required.
     ssl_cert_reqs: str | None = None
+    #: File of the client's certificate.
     ssl_certfile: str | None = None
+    #: File of its key.
     ssl_keyfile: str | None = None
+    #: Whether the name in their certificate is checked.
     ssl_check_hostname: bool | None = None
 
     def for_redis(self) -> dict[str, Any]:

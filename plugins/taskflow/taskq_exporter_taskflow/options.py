@@ -27,6 +27,7 @@ class TaskflowOptions(SentinelOptions):
     core_defaults: ClassVar[Mapping[str, Any]] = {"duty_cycle": 0.05}
     schemes: ClassVar[tuple[str, ...]] = ("postgresql", "postgres")
 
+    #: TaskFlow's Redis, with credentials.
     redis_url: Annotated[SecretStr, BeforeValidator(_not_empty)]
     db_schema: str = Field(default=DEFAULT_SCHEMA, alias="schema", min_length=1)  # where its tables are
     naive_timezone: str = "UTC"  # of all its times: the time zone of its database sessions
