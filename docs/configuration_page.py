@@ -26,7 +26,7 @@ def configuration_page() -> str:
         "",
         "## A source",
         "",
-        "Beside these stand [its adapter's own](adapters/). `defaults` sets all but name, adapter and url for every",
+        "Beside these stand [its adapter's own](adapters/). `defaults` sets all but name, adapter, url and compat for every",
         "source.",
         *table(head, core),
         "",

@@ -177,8 +177,10 @@ class Ledger(Protocol):
     def started(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
         """Begun, once an attempt."""
 
-    def finished(self, queue: str, task: str, outcome: Outcome, worker: str = "", n: int = 1) -> None:
-        """Ended for good."""
+    def finished(
+        self, queue: str, task: str, outcome: Outcome, worker: str = "", n: int = 1, exception: str = ""
+    ) -> None:
+        """Ended for good, with an exception of this class name where one did it."""
 
     def retried(self, queue: str, task: str, worker: str = "", n: int = 1) -> None:
         """A try that will be tried again."""
@@ -197,8 +199,8 @@ class Ledger(Protocol):
     ) -> None:
         """Several attempts: a count for each bucket of run_bounds and one for +Inf (not cumulative), seconds in all."""
 
-    def waited(self, queue: str, seconds: float, task: str = "") -> None:
-        """A task waited `seconds` from runnable to started."""
+    def waited(self, queue: str, seconds: float, task: str = "", worker: str = "") -> None:
+        """A task waited `seconds` from runnable to started, there."""
 
     def waited_many(self, queue: str, counts: Sequence[int], total: float, task: str = "") -> None:
         """Several waits, as ran_many."""

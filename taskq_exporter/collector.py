@@ -32,7 +32,10 @@ class SnapshotCollector:
         self._reports = reports
         self._selection = selection
         self._families = {**FAMILIES, **{n: f for r in reports for n, f in r.families.items()}}
-        self._not_asked = selection.leaves_out(self._families)
+        mapped = {family.name: family.family for r in reports for family in r.mapped}
+        # what is asked for under another name is made of the rest
+        self._not_asked = set() if any(map(selection.names, mapped)) else selection.leaves_out(self._families)
+        self._families |= mapped
         self._labels = {label for family in self._families.values() for label in family.labels}
         self._with_worker = any(report.with_worker for report in reports)
         self._annotations = sorted({key for report in reports for key in report.annotations})
@@ -76,8 +79,9 @@ class SnapshotCollector:
                 Sample(name, dict(zip(keys, (report.name, *labels), strict=False)), value)
                 for labels, value in values.items()
             ]
+        theirs = self._mapped_samples(report, samples)
         for name, cells in report.ledger.counters.items():
-            if name not in left_out:
+            if name not in left_out and name in FAMILIES:
                 if name in samples:
                     self.violations.append(Violation(report.name, name, "told by collect() and by the follower"))
                 keys = self._label_names(FAMILIES[name])
@@ -90,9 +94,24 @@ class SnapshotCollector:
                     for labels, value, born in cells
                 ]
         for name in report.ledger.histograms:
-            if name not in left_out:
+            if name not in left_out and name in FAMILIES:
                 samples[name] = self._histogram_samples(report, name)
-        return samples
+        return samples | theirs
+
+    def _mapped_samples(self, report: SourceReport, samples: Mapping[str, Sequence[Sample]]) -> dict[str, list[Sample]]:
+        """The same under other names; `samples` are those of the snapshot."""
+        if not report.mapped:
+            return {}
+        from taskq_exporter.compat.page import counted, told
+
+        ours = {name: [(sample.labels, sample.value) for sample in of_one] for name, of_one in samples.items()}
+        found = {}
+        for family in report.mapped:
+            les = [*map(floatToGoString, family.buckets), "+Inf"]
+            theirs = told(family, report.name, ours)
+            theirs += counted(family, report.name, report.ledger, report.hold_back, les)
+            found[family.name] = [Sample(*sample) for sample in theirs]
+        return found
 
     def _points(self, report: SourceReport) -> dict[str, dict[Labels, float]]:
         """What the source itself and its snapshot say, by family and labels."""

@@ -138,7 +138,7 @@ class Exporter:
         only those are asked, and with `selection` nothing is done that the page does not show.
         """
         runners = list(self.runners.values()) if runners is None else runners
-        asked = [r for r in runners if selection.collects(r.adapter.families, r.configured.config.disable)]
+        asked = [r for r in runners if selection.collects(r.own_families(), r.configured.config.disable)]
         now = asyncio.get_running_loop().time()
         # a collect's own timeout ends it first: its reason is then known
         with span("scrape", sources=len(asked)) as work:

@@ -267,9 +267,7 @@ class SourceLedger:
             self._recent[given] = self._add(name, labels, n)
 
     def _add(self, name: str, labels: Labels, n: float) -> Counter:
-        cells = self._counters.get(name)
-        if cells is None:
-            cells = self._counters[name] = {}
+        cells = self._counters.setdefault(name, {})
         cell = cells.get(labels)
         if cell is None:
             labels = self._room(cells, labels, name)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import Options
@@ -21,6 +21,9 @@ from taskq_exporter.secretfiles import SUFFIX, secret_files
 from taskq_exporter.settings import Core, SourceConfig, StateConfig
 from taskq_exporter.sources import ConfiguredSource, Module, keep_secrets
 from taskq_exporter.yamlpos import Document
+
+if TYPE_CHECKING:
+    from taskq_exporter.compat.mapping import MappedFamily
 
 __all__ = ["MainFile", "Reader"]
 
@@ -109,6 +112,7 @@ class Reader:
             return []
         sources: list[ConfiguredSource] = []
         names: dict[str, Location] = {}
+        mapped: list[MappedFamily] = []
         for i, entry in enumerate(entries):
             at: Location = ("sources", i)
             for source in self._source(entry, at, defaults):
@@ -117,6 +121,7 @@ class Reader:
                     self._twice(at, name, f"line {self._document.position((*first, 'name')).line}")
                 elif name in taken:
                     self._twice(at, name, str(taken[name]))
+                self._one_shape(source, at, mapped)
                 sources.append(source)
         return sources
 
@@ -145,6 +150,8 @@ class Reader:
         where = f"{self._path}:{position.line}:{position.column}"
         files = [name + SUFFIX for name in secret_files(adapter.options)]
         also = (*SourceConfig.model_fields, *adapter.options.expands, *files, *beside)
+        if config is not None:
+            self._check_compat(config, adapter, at)
         expanded = []
         for suffix, options in self._expand(adapter.options, own, at):
             checked = self._mistakes.validate(adapter.options, options, at, also)
@@ -173,6 +180,7 @@ class Reader:
                     keep_secrets(config)
                     for i, allowed in enumerate(config.allow):
                         self._scheme(source.adapter, allowed, (*at, "allow", i))
+                    self._one_shape(source, at, [])
                     modules.append(Module(str(name), config, source))
         return modules
 
@@ -185,6 +193,28 @@ class Reader:
             self._mistakes.add(at, "a source has either url or url_file")
         elif adapter is not None and isinstance(url := core.get("url"), str):
             self._scheme(adapter, url, (*at, "url"))
+
+    def _check_compat(self, config: SourceConfig, adapter: Adapter, at: Location) -> None:
+        for i, entry in enumerate(config.compat):
+            from taskq_exporter.compat.mapping import load  # a start without any needs none of it
+
+            of = load(entry.mapping).adapters
+            if adapter.name not in of:
+                message = f"compat.{i}: {entry.mapping} is for sources of {' or '.join(of)}, not of {adapter.name}"
+                self._mistakes.add((*at, "compat", i), message)
+
+    def _one_shape(self, source: ConfiguredSource, at: Location, others: list[MappedFamily]) -> None:
+        """On one page a name stands for one thing; `others` are the families of the sources before it."""
+        mine: list[MappedFamily] = []
+        for i, entry in enumerate(source.config.compat):
+            from taskq_exporter.compat.mapping import conflict, mapped_families
+
+            families = mapped_families([entry], source.options)
+            problem = conflict(families, mine, same_source=True) or conflict(families, others, same_source=False)
+            if problem:
+                self._mistakes.add((*at, "compat", i), f"compat.{i}: {problem}")
+            mine += families
+        others += mine
 
     def _scheme(self, adapter: Adapter, url: str, where: Location) -> None:
         scheme, separator, _ = url.partition("://")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from taskq_exporter.api import Family, Reason, Snapshot
 from taskq_exporter.cells import LedgerView
 from taskq_exporter.names import Names
 from taskq_exporter.schema import RUN_BOUNDS, WAIT_BOUNDS
 from taskq_exporter.scrapers import EVERYTHING
+
+if TYPE_CHECKING:
+    from taskq_exporter.compat.mapping import MappedFamily
 
 __all__ = ["Objective", "SourceReport", "Violation"]
 
@@ -51,6 +55,7 @@ class SourceReport:
     with_worker: bool = False
     remembered: Collection[str] = ()  # queues on the page that nobody reports any more
     families: Mapping[str, Family] = field(default_factory=dict)  # the adapter's own
+    mapped: Sequence[MappedFamily] = ()  # under other names
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,13 @@ from taskq_exporter.connection import Connection
 from taskq_exporter.failures import Failures, cancelled_by_us
 from taskq_exporter.follow import FollowerRunner
 from taskq_exporter.history import History
-from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.names import Names
 from taskq_exporter.observed import observed_collect
 from taskq_exporter.report import Objective, SourceReport
 from taskq_exporter.said import Said
 from taskq_exporter.scrapers import Scrapers
 from taskq_exporter.snapshots import merge, with_known_queues
-from taskq_exporter.sources import ConfiguredSource, make_source
+from taskq_exporter.sources import ConfiguredSource, make_ledger, make_source
 from taskq_exporter.threads import retrieve
 
 __all__ = ["SourceRunner"]
@@ -51,17 +50,8 @@ class SourceRunner:
         self.adapter: Adapter = configured.adapter
         self._clock = clock
         self.names = Names(config.caps(), config.ttls(), clock)
-        self.ledger = SourceLedger(
-            self.names,
-            clock,
-            run_bounds=config.buckets.run,
-            wait_bounds=config.buckets.wait,
-            task_labels=config.task_labels,
-            queues=self.source.queues,
-            tasks=self.source.tasks,
-            series_ttl=config.series_ttl,
-            label_sets=config.label_sets(),
-        )
+        self.mapped = configured.mapped()
+        self.ledger = make_ledger(configured, self.mapped, self.source, self.names, clock)
         self.ledger.on_start_over = self._start_over
         self.scrapers = Scrapers(clock)
         self.started_over = False  # the checkpoint on disk no longer fits
@@ -202,6 +192,11 @@ class SourceRunner:
         """What the last page that succeeded found for a person to do; empty while the source is down."""
         return self._findings if self.error is None else ()
 
+    def own_families(self) -> dict[str, str]:
+        """The kind of each family that it shows beside those of the schema."""
+        families = [*self.adapter.families.values(), *(mapped.family for mapped in self.mapped)]
+        return {family.name: family.kind for family in families}
+
     @property
     def following(self) -> bool | None:
         """Whether the follower follows; None where there is none."""
@@ -253,6 +248,7 @@ class SourceRunner:
             disabled=config.disable,
             with_worker="worker" in config.task_labels,
             families=self.adapter.families,
+            mapped=self.mapped,
         )
 
     def _shown(self, snapshot: Snapshot) -> tuple[Snapshot, frozenset[str]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from taskq_exporter.api import Family
 from taskq_exporter.schema import FAMILIES
 
 __all__ = ["EVERY_FAMILY", "Selection", "written_as"]
@@ -58,14 +57,18 @@ class Selection:
         """Whether a family stands on the page."""
         return self.families is None or family in self.families
 
+    def names(self, family: str) -> bool:
+        """Whether a family was asked for by name."""
+        return self.families is not None and family in self.families
+
     def leaves_out(self, families: Iterable[str]) -> set[str]:
         """Those of `families` that need not be made."""
         if self.families is None or self.families & OF_THE_WHOLE_PAGE:
             return set()
         return {family for family in families if family not in self.families}
 
-    def collects(self, own: Mapping[str, Family], disabled: Collection[str]) -> bool:
-        """Whether a source has to be looked at, whose adapter has these families of its own."""
+    def collects(self, own: Collection[str], disabled: Collection[str]) -> bool:
+        """Whether a source has to be looked at, which has these families beside those of the schema."""
         return self.families is None or any(
             name not in WITHOUT_COLLECT and name not in disabled and (name in FAMILIES or name in own)
             for name in self.families
@@ -73,7 +76,9 @@ class Selection:
 
     def counts(self) -> bool:
         """Whether anything that a follower counts is shown."""
-        return self.families is None or bool(self.families & (COUNTED | OF_THE_WHOLE_PAGE))
+        if self.families is None or self.families & (COUNTED | OF_THE_WHOLE_PAGE):
+            return True
+        return any(not name.startswith(("taskq_", "process_", "python_")) for name in self.families)  # compat
 
 
 EVERY_FAMILY = Selection()

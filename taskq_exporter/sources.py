@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, SecretStr
 
@@ -27,7 +27,16 @@ from taskq_exporter.targets import Target, parse_allowed
 if TYPE_CHECKING:
     from taskq_exporter.compat.mapping import MappedFamily
 
-__all__ = ["Config", "ConfigError", "ConfiguredSource", "Module", "TeamFile", "keep_secrets", "make_ledger", "make_source"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "ConfiguredSource",
+    "Module",
+    "TeamFile",
+    "keep_secrets",
+    "make_ledger",
+    "make_source",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,8 @@ class ConfiguredSource:
         """What its checkpoint counts; it changes when another server, adapter, option or label is counted."""
         c = self.config
         where = without_credentials(c.url) if c.url else str(c.url_file)
-        what = [c.name, c.adapter, where, dump(self.options), c.buckets.model_dump(), c.task_labels]
-        what += [[entry.model_dump() for entry in c.compat]] if c.compat else []
+        what: list[Any] = [c.name, c.adapter, where, dump(self.options), c.buckets.model_dump(), c.task_labels]
+        what += [entry.model_dump() for entry in c.compat]
         return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()
 
     def mapped(self) -> tuple[MappedFamily, ...]:

@@ -123,8 +123,8 @@ def _selection(request: web.Request, exporter: Exporter, *, own: bool) -> Select
     if not names:
         return EVERY_FAMILY
     kinds: dict[str, str] = {name: family.kind for name, family in FAMILIES.items()}
-    for adapter in {runner.adapter.name: runner.adapter for runner in exporter.runners.values()}.values():
-        kinds |= {name: family.kind for name, family in adapter.families.items()}
+    for runner in exporter.runners.values():
+        kinds |= runner.own_families()
     if own:
         kinds |= families_of(exporter.self_metrics)
     known = {alias: name for name, kind in kinds.items() for alias in written_as(name, kind)}

@@ -88,7 +88,8 @@ class Tasks:
             self.backlog.sent(queue, uuid, runnable)
         if task.begun is not None and not task.waited:  # came late
             task.waited = True
-            self._ledger.waited(queue, task.begun - runnable, name)
+            where = task.runs[-1].worker.name if task.runs else ""
+            self._ledger.waited(queue, task.begun - runnable, name, where)
 
     def received(self, uuid: str, name: str, retries: int, host: str, now: float, eta: float | None = None) -> None:
         """A worker got the task from the broker, to run it now or at its ETA."""
@@ -134,11 +135,11 @@ class Tasks:
         task.excepted, task.begun = False, at
         self._ledger.started(task.queue, task.name, host)
         if task.earlier is not None:  # sending the next try overtook it
-            self._ledger.waited(task.queue, at - task.earlier, task.name)
+            self._ledger.waited(task.queue, at - task.earlier, task.name, host)
             task.earlier = task.begun = None
         elif task.runnable is not None and not task.waited:
             task.waited = True
-            self._ledger.waited(task.queue, at - task.runnable, task.name)
+            self._ledger.waited(task.queue, at - task.runnable, task.name, host)
 
     def ended(
         self,
@@ -191,7 +192,7 @@ class Tasks:
                 self._ledger.retried(queue, task.name, host)
         elif not task.finished:
             task.finished = True
-            self._ledger.finished(queue, task.name, outcome, host)
+            self._ledger.finished(queue, task.name, outcome, host, exception=exception)
         self._retire(task)
 
     def requeued(self, uuid: str) -> None:
