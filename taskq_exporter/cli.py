@@ -21,7 +21,7 @@ from taskq_exporter.sources import ConfigError
 __all__ = ["main", "parser"]
 
 COMMANDS_GROUP = "taskq_exporter.commands"
-CORE_COMMANDS = ("once", "check", "top", "adapters", "grants", "mixin")
+CORE_COMMANDS = ("once", "check", "top", "adapters", "grants", "mixin", "healthcheck")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
