@@ -65,6 +65,20 @@ async def test_an_empty_queue_has_no_age(redis_url: str, project: Any) -> None:
     assert (age(page, "empty"), is_bound(page, "empty")) == (0, 0)
 
 
+async def test_what_was_not_looked_at_yet_has_no_age(
+    redis_url: str, silent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came since the queue was seen empty: 0 would be a guess."""
+    monkeypatch.setattr(broker, "LOOK_AT_TAILS_EVERY", 3600)
+    silent.declare("new")
+    async with watch({"adapter": "celery", "url": redis_url}) as watched:
+        await watched.until(lambda p: age(p, "new") == 0, "the empty queue was looked at")
+        silent.send("ok", queue="new")
+        page = await watched.page()
+    assert page.value("taskq_tasks", queue="new", state="ready") == 1
+    assert (age(page, "new"), is_bound(page, "new")) == (None, None)
+
+
 @pytest.mark.parametrize("form", ["number", "text", "iso"])
 async def test_a_header_tells_since_when(redis_url: str, silent: Any, form: str) -> None:
     then = time.time() - 100
@@ -241,7 +255,7 @@ async def test_no_list_and_no_message_are_no_age(redis_url: str) -> None:
         async with connect(source) as connection:
             looked = Tails(connection, Layout(CeleryOptions(), 0), HEADER)
             assert await looked.refresh(["text", "odd"]) == {}
-            assert looked.oldest("odd", [4, 0, 0, 0], await connection.time(), lambda _: None) == (0, True)
+            assert looked.oldest("odd", [4, 0, 0, 0], await connection.time(), lambda _: None) is None
             assert looked.oldest("never-looked-at", [4, 0, 0, 0], await connection.time(), lambda _: None) is None
             client.execute_command("ACL", "SETUSER", "default", "-lindex")
             try:

@@ -106,7 +106,7 @@ class Tails:
             if before is not None and before.message == message:
                 before.rests_until = rests
                 if message is None:
-                    before.since = now
+                    before.since, before.size = now, size
                 continue
             self._tails[key] = Tail(message, now, size, rests)
         return read
@@ -140,10 +140,11 @@ class Tails:
             if tail is None:
                 unknown = _FOREVER
                 continue
-            since, exact = _since(tail, sent)
-            if tail.message is None:
-                unknown = max(unknown, now - since)
-            elif since > now:  # it waits for its ETA; what is behind it may not
+            if tail.message is None:  # what came since the list was seen empty, or a message that is none of kombu's
+                unknown = max(unknown, _FOREVER if tail.size else now - tail.since)
+                continue
+            since, exact = _since(tail.message, tail.since, sent)
+            if since > now:  # it waits for its ETA; what is behind it may not
                 unknown = _FOREVER
             else:
                 age = max(age, now - since)
@@ -155,14 +156,11 @@ class Tails:
         return age, unknown > age
 
 
-def _since(tail: Tail, sent: Callable[[str], float | None]) -> tuple[float, bool]:
-    """From when on the task could run, and whether that is more than a bound."""
-    message = tail.message
-    if message is None:
-        return tail.since, False
+def _since(message: Message, seen: float, sent: Callable[[str], float | None]) -> tuple[float, bool]:
+    """From when on the task could run, and whether that is more than a bound; `seen`: when it was first at the tail."""
     told = sent(message.id)
     if told is None:
         told = message.enqueued
     if message.eta is None:
-        return (tail.since, False) if told is None else (told, True)
-    return max(tail.since if told is None else told, message.eta), told is not None or message.eta >= tail.since
+        return (seen, False) if told is None else (told, True)
+    return max(seen if told is None else told, message.eta), told is not None or message.eta >= seen
