@@ -1,4 +1,7 @@
-"""The container that the exporter runs in, by cgroup v2. Verified with the files of Linux 6.1."""
+"""The container that the exporter runs in, by cgroup v2: Documentation/admin-guide/cgroup-v2.rst of Linux.
+
+The tests' files are written after it. Not yet seen on a kernel that limits memory by cgroup v2.
+"""
 
 from __future__ import annotations
 
