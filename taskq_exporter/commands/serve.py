@@ -29,7 +29,7 @@ from taskq_exporter.web.keys import Lifecycle
 from taskq_exporter.web.server import ListenError, Server
 from taskq_exporter.webconfig import WebConfigFile
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "run", "serve"]
 
 log = structlog.get_logger("taskq_exporter")
 
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.path.startswith("/-/") or set(arguments.path) & set("{}?#% "):
         raise UsageError("--web.telemetry-path must be a plain path like /metrics, and not below /-/")
     addresses, web_config = listening.addresses(arguments), listening.web_config(arguments)
-    return run_loop(_run_server(arguments, adapters, addresses, web_config))
+    return run_loop(serve(arguments, adapters, addresses, web_config))
 
 
 def _check(arguments: argparse.Namespace, adapters: Adapters) -> int:
@@ -92,18 +92,25 @@ def _check(arguments: argparse.Namespace, adapters: Adapters) -> int:
     return 0
 
 
-async def _run_server(
+async def serve(
     arguments: argparse.Namespace,
     adapters: Adapters,
     addresses: Sequence[tuple[str, int]],
     web_config: WebConfigFile | None,
+    given: Config | None = None,
 ) -> int:
-    config = file_config(arguments, adapters)
+    """Serve until told to stop: what is `given`, else what the configuration file or the environment names.
+
+    Returns the exit status. Raises ConfigError and UsageError.
+    """
+    config = given or file_config(arguments, adapters)
     tracing.start()
     exporter = Exporter(_open_state(config))
     exporter.self_metrics.config_loaded()
     exporter.self_metrics.process = arguments.process_metrics
-    reloader = Reloader(exporter, arguments.config_file, config, adapters, arguments.shard) if config else None
+    reloader = None
+    if config is not None and given is None:
+        reloader = Reloader(exporter, arguments.config_file, config, adapters, arguments.shard)
     lifecycle = Lifecycle(reloader, adapters, arguments.lifecycle)
     app = make_app(exporter, arguments.path, page_options(arguments), lifecycle)
     server = Server(app, addresses, web_config)
@@ -125,6 +132,8 @@ async def _run_server(
     try:
         if reloader is not None:
             reloader.start()  # before anybody can ask whether it is ready
+        for source in given.sources if given is not None else ():
+            exporter.add(source)
         try:
             await server.start()
         except ListenError as error:

@@ -6,16 +6,15 @@ Sums of what is on the page would go back when one of its series expires; so eac
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from taskq_exporter.api import NameFilter, Outcome
+from taskq_exporter.api import Family, NameFilter, Outcome
 from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView
 from taskq_exporter.compat.mapping import MappedFamily, Rule
 from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.names import Names
-from taskq_exporter.schema import FAMILIES
 
 __all__ = ["MappedLedger"]
 
@@ -26,7 +25,12 @@ class MappedLedger(SourceLedger):
     """Counts what it is told twice: as the schema says, and as the mappings of its source say."""
 
     def __init__(
-        self, mapped: Sequence[MappedFamily], names: Names, clock: Callable[[], float], **options: Any
+        self,
+        mapped: Sequence[MappedFamily],
+        names: Names,
+        clock: Callable[[], float],
+        own: Mapping[str, Family] = MappingProxyType({}),
+        **options: Any,
     ) -> None:
         """Count the counters and histograms among these families, whatever `options` say of the uniform ones."""
         self._mapped = {family.name: family for family in mapped if family.family.kind != "gauge"}
@@ -37,8 +41,8 @@ class MappedLedger(SourceLedger):
         #: By names as given: the cells in which that is counted, and their bounds. Forgotten at each freeze.
         self._cells: dict[tuple[str, ...], list[Counter]] = {}
         self._observed: dict[tuple[str, ...], list[tuple[Histogram, tuple[float, ...]]]] = {}
-        families = {**FAMILIES, **{name: family.family for name, family in self._mapped.items()}}
-        super().__init__(names, clock, families=families, **options)
+        theirs = {name: family.family for name, family in self._mapped.items()}
+        super().__init__(names, clock, own={**own, **theirs}, **options)
 
     # --- what happened
 
@@ -85,20 +89,6 @@ class MappedLedger(SourceLedger):
     def start_over(self, why: str) -> None:
         super().start_over(why)
         self._forget()
-
-    def restore(self, view: LedgerView) -> None:
-        """Continue from what a checkpoint held, without families that had another shape then."""
-        counters = {name: cells for name, cells in view.counters.items() if self._fits(name, cells)}
-        histograms = {name: cells for name, cells in view.histograms.items() if self._fits(name, cells)}
-        super().restore(replace(view, counters=counters, histograms=histograms))
-
-    def _fits(self, name: str, cells: Sequence[tuple[Any, ...]]) -> bool:
-        if name in FAMILIES:
-            return True
-        family = self._mapped.get(name)
-        if family is None or any(len(labels) != len(family.family.labels) for labels, *_ in cells):
-            return False
-        return family.family.kind == "counter" or all(len(counts) == len(family.buckets) + 1 for _, counts, *_ in cells)
 
     def _forget(self) -> None:
         """As the ledger does with what it counted last: names that are in use stay known, and cells alive."""

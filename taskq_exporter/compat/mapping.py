@@ -14,7 +14,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from taskq_exporter.api import Family
 from taskq_exporter.settings import CompatConfig
 
-__all__ = ["CompatMapping", "MappedFamily", "MappedLabel", "Rule", "conflict", "load", "mapped_families"]
+__all__ = [
+    "CompatMapping",
+    "MappedFamily",
+    "MappedLabel",
+    "Rule",
+    "conflict",
+    "load",
+    "mapped_families",
+    "mapping_names",
+]
 
 _HERE = Path(__file__).parent
 
@@ -116,7 +125,6 @@ class MappedFamily:
     mapping: str
     family: Family  # as it stands on the page; without `source`
     rules: tuple[Rule, ...]
-    buckets: tuple[float, ...]
     merge: str
     starts_at_zero: bool
 
@@ -124,6 +132,11 @@ class MappedFamily:
     def name(self) -> str:
         """Its name on the page."""
         return self.family.name
+
+    @property
+    def buckets(self) -> tuple[float, ...]:
+        """Upper bounds in seconds, where it is a histogram."""
+        return self.family.buckets
 
     @property
     def shape(self) -> tuple[str, frozenset[str]]:
@@ -185,7 +198,7 @@ def _adapted(mapping: CompatMapping, theirs: _Theirs, config: CompatConfig, opti
         if label_name in fixed:
             return fixed[label_name]
         if label.option:
-            return MappedLabel(value=str(getattr(options, label.option)))
+            return MappedLabel(value=str(getattr(options, label.option, "")))
         if label.of and label_name in config.default:
             return label.model_copy(update={"default": config.default[label_name]})
         return label
@@ -197,9 +210,14 @@ def _adapted(mapping: CompatMapping, theirs: _Theirs, config: CompatConfig, opti
         rules.append(rule.model_copy(update={"labels": labels}))
     return MappedFamily(
         mapping=config.mapping,
-        family=Family(name=name, kind=theirs.kind, help=theirs.help, labels=tuple(rules[0].labels)),
+        family=Family(
+            name=name,
+            kind=theirs.kind,
+            help=theirs.help,
+            labels=tuple(rules[0].labels),
+            buckets=tuple(config.buckets.get(theirs.name, theirs.buckets)),
+        ),
         rules=tuple(rules),
-        buckets=config.buckets.get(theirs.name, theirs.buckets),
         merge=theirs.merge,
         starts_at_zero=theirs.starts_at_zero,
     )
