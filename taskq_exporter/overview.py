@@ -157,6 +157,7 @@ def _queues(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> l
             QueueOverview(
                 name=name,
                 tasks={state.value: n for state, n in queue.tasks.items()},
+                capped=tuple(state.value for state, capped in queue.capped.items() if capped),
                 backlog=_backlog(queue, held),
                 oldest_ready=oldest,
                 longest_run=queue.oldest_age.get(State.RUNNING, longest.get(queue.name)),

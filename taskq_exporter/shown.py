@@ -31,6 +31,7 @@ class QueueOverview:
 
     name: str
     tasks: Mapping[str, int] = field(default_factory=dict)  # by state
+    capped: tuple[str, ...] = ()  # states whose count stopped at a limit: there are at least so many
     backlog: int | None = None  # ready, reserved and running together, where all are known that the source can tell
     oldest_ready: float | None = None  # since it could have run
     longest_run: float | None = None  # of those that run now

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from taskq_exporter.shown import QueueOverview, SourceOverview, by_urgency
-from taskq_exporter.units import UNKNOWN, count, duration, rate
+from taskq_exporter.units import AT_LEAST, UNKNOWN, count, duration, rate
 
 __all__ = ["Line", "printable", "table"]
 
@@ -36,7 +36,8 @@ class _Column:
 def _tasks(*states: str) -> Callable[[QueueOverview], str]:
     def cell(queue: QueueOverview) -> str:
         known = [queue.tasks[state] for state in states if state in queue.tasks]
-        return count(sum(known)) if known else UNKNOWN
+        at_least = AT_LEAST if any(state in queue.capped for state in states) else ""
+        return f"{at_least}{count(sum(known))}" if known else UNKNOWN
 
     return cell
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["UNKNOWN", "count", "duration", "rate"]
+__all__ = ["AT_LEAST", "UNKNOWN", "count", "duration", "rate"]
 
 UNKNOWN = "–"
+#: Before the number of what was counted up to a limit only.
+AT_LEAST = "≥"
 
 
 def count(number: float | None) -> str:

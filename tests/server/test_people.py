@@ -146,7 +146,14 @@ async def test_findings_stand_on_it_and_on_no_page_of_metrics(exporter: Exporter
 
 async def test_numbers_as_people_read_them_and_unknown_is_no_zero(exporter: Exporter) -> None:
     tasks = {State.READY: 12_345, State.RUNNING: 2, State.RESERVED: 7, State.SCHEDULED: 0, State.BLOCKED: 0}
-    known = queue("a", tasks=tasks, oldest_age={State.READY: 134.0, State.RUNNING: 0.0}, consumers=1, slots=1)
+    known = queue(
+        "a",
+        tasks=tasks,
+        capped={State.RESERVED: True},
+        oldest_age={State.READY: 134.0, State.RUNNING: 0.0},
+        consumers=1,
+        slots=1,
+    )
     unknown = queue("b", tasks={State.DEAD: 3})
     broken = Problem(reason=Reason.TIMEOUT, part="queues")  # else what is not told is 0
     can = [Capability(family="taskq_tasks", state=s) for s in tasks]
@@ -155,7 +162,7 @@ async def test_numbers_as_people_read_them_and_unknown_is_no_zero(exporter: Expo
     add(exporter, "shop", Snapshot(queues=[known, unknown], capabilities=can, problems=[broken]))
     said = await page(exporter)
     assert rows(said) == {
-        "a": dict(zip(COLUMNS, ("12.3k", "2 7 reserved", "0", "–", "2m 14s", "0s", "1 1 slot", "–"), strict=True)),
+        "a": dict(zip(COLUMNS, ("12.3k", "2 ≥7 reserved", "0", "–", "2m 14s", "0s", "1 1 slot", "–"), strict=True)),
         "b": dict(zip(COLUMNS, ("–", "–", "–", "3 dead", "–", "–", "–", "–"), strict=True)),
     }
     b = said[said.index("<span>b</span>") :]
@@ -166,6 +173,14 @@ async def test_numbers_as_people_read_them_and_unknown_is_no_zero(exporter: Expo
         *("this queue system does not tell",) * 3,
     ]
     assert 'title="12,345"' in said
+
+
+async def test_a_count_that_stopped_at_a_limit_says_at_least(exporter: Exporter) -> None:
+    tasks = {State.READY: 100_000, State.FAILED: 5}
+    add(exporter, "shop", Snapshot(queues=[queue("a", tasks=tasks, capped={State.READY: True, State.FAILED: False})]))
+    said = await page(exporter)
+    assert (rows(said)["a"]["ready"], rows(said)["a"]["failed"]) == ("≥100k", "5")
+    assert 'title="at least 100,000: the count stopped at a limit"' in said
 
 
 async def test_what_is_stuck_stands_first_and_says_why(exporter: Exporter) -> None:

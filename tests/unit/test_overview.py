@@ -107,6 +107,15 @@ async def test_a_queue_is_stuck_for_the_worst_reason() -> None:
     assert {q.name: q.start_within for q in source.queues}["fine"] == 30
 
 
+async def test_counts_that_stopped_at_a_limit_are_named() -> None:
+    async def collect() -> Snapshot:
+        tasks = {State.READY: 100_000, State.SCHEDULED: 3}
+        return Snapshot(queues=[QueueStats(name="q", tasks=tasks, capped={State.READY: True, State.SCHEDULED: False})])
+
+    source = await one(collect)
+    assert [q.capped for q in source.queues] == [("ready",)]
+
+
 @pytest.mark.parametrize(
     ("tasks", "able", "backlog"),
     [

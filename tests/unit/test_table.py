@@ -43,6 +43,14 @@ def test_columns_are_aligned_and_what_is_not_known_is_a_dash_and_never_0() -> No
     assert len(ends) == 1
 
 
+def test_a_count_that_stopped_at_a_limit_says_at_least() -> None:
+    queue = QueueOverview(
+        name="q", tasks={"ready": 100_000, "scheduled": 3, "retry": 5, "running": 2}, capped=("ready", "retry")
+    )
+    _, line = texts(source("shop", "up", queue))
+    assert line.split()[2:5] == ["≥100k", "≥8", "2"]
+
+
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 99, 100, 132, 300])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     names = ["q" * 200, "队列" * 60, "e\u0301" * 90, "plain"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from taskq_exporter.overview import QueueOverview, SourceOverview
-from taskq_exporter.units import UNKNOWN, count, duration, rate
+from taskq_exporter.units import AT_LEAST, UNKNOWN, count, duration, rate
 from taskq_exporter.web.page.markup import Markup, join, tag
 from taskq_exporter.web.page.sparkline import sparkline
 from taskq_exporter.web.page.view import View
@@ -36,16 +36,23 @@ class _Column:
 
     def cell(self, queue: QueueOverview, why: str) -> Markup:
         """The number, or a dash that says why there is none."""
-        (_, first), *others = self.parts
+        (label, first), *others = self.parts
         number = first(queue)
-        more = [self._small(n, label) for label, part in others if (n := part(queue))]
+        more = [self._small(queue, n, label) for label, part in others if (n := part(queue))]
         if number is None:
             return tag("td", join(more or [UNKNOWN], " "), title=why)
         exact = f"{number:,.0f}" if self.text is count and number >= 10_000 else None
-        return tag("td", join([self.text(number), *more], " "), title=exact, class_=None if number else "zero")
+        if at_least := self._at_least(queue, label):
+            exact = f"at least {number:,.0f}: the count stopped at a limit"
+        words = [f"{at_least}{self.text(number)}", *more]
+        return tag("td", join(words, " "), title=exact, class_=None if number else "zero")
 
-    def _small(self, number: float, label: str) -> Markup:
-        return tag("small", f"{self.text(number)} {label.removesuffix('s') if number == 1 else label}")
+    def _small(self, queue: QueueOverview, number: float, label: str) -> Markup:
+        text = f"{self._at_least(queue, label)}{self.text(number)}"
+        return tag("small", f"{text} {label.removesuffix('s') if number == 1 else label}")
+
+    def _at_least(self, queue: QueueOverview, label: str) -> str:
+        return AT_LEAST if self.family == "taskq_tasks" and label in queue.capped else ""
 
 
 def _tasks(key: str, title: str, *states: str) -> _Column:
