@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from math import inf
 from typing import Any
 
 import pluggy
@@ -140,11 +141,14 @@ class Adapter:
         own = re.compile(rf"taskq_{re.escape(self.name)}_[a-z0-9_]+")
         for family in self._hook.families() or () if self.has("families") else ():
             what = f"family {family.name!r}"
-            if family.kind not in ("gauge", "counter") or not own.fullmatch(family.name):
-                raise LoadError(f"{what} is not a gauge or counter taskq_{self.name}_…")
+            if family.kind not in ("gauge", "counter", "histogram") or not own.fullmatch(family.name):
+                raise LoadError(f"{what} is not a gauge, counter or histogram taskq_{self.name}_…")
+            rising = list(family.buckets) == sorted(set(family.buckets)) and inf not in family.buckets
+            if bool(family.buckets) != (family.kind == "histogram") or not rising:
+                raise LoadError(f"{what}: histograms, and only they, have buckets, which rise, without +Inf")
             if family.name.endswith("_total") != (family.kind == "counter"):
                 raise LoadError(f"{what}: counters, and only they, are named …_total")
-            if bad := [label for label in family.labels if label == "source" or not _LABEL.fullmatch(label)]:
+            if bad := [label for label in family.labels if label in ("source", "le") or not _LABEL.fullmatch(label)]:
                 raise LoadError(f"{what}: {bad[0]!r} cannot be a label of it")
             if len(set(family.labels)) < len(family.labels) or family.name in families:
                 raise LoadError(f"{what} stands twice, or one of its labels does")

@@ -226,6 +226,12 @@ class Ledger(Protocol):
     def commands(self, n: int = 1) -> None:
         """Commands or statements that the follower sent."""
 
+    def count(self, family: str, labels: Sequence[str], n: float = 1) -> None:
+        """Add to a counter of the adapter's own families(); labels in the order of the family."""
+
+    def observe(self, family: str, labels: Sequence[str], value: float) -> None:
+        """A value for a histogram of the adapter's own families(); negative ones count as 0."""
+
 
 # --- the hooks --------------------------------------------------------------------------------------------------
 

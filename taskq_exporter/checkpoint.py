@@ -148,8 +148,8 @@ def _load(state: Mapping[str, Any], bounds: tuple[Sequence[float], Sequence[floa
 
 
 def _labels(name: str, labels: Sequence[Any]) -> tuple[str, ...]:
-    ours = name.startswith("taskq_")  # else the ledger itself sees whether it fits
-    if ours and len(labels) != len(FAMILIES[name].labels) + (name in WITH_WORKER):
+    # of others the ledger itself sees whether they fit
+    if name in FAMILIES and len(labels) != len(FAMILIES[name].labels) + (name in WITH_WORKER):
         raise ValueError(name)
     if not all(isinstance(x, str) for x in labels):
         raise ValueError(name)
@@ -157,7 +157,7 @@ def _labels(name: str, labels: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _buckets(name: str, counts: Sequence[Any], bounds: tuple[Sequence[float], Sequence[float]]) -> tuple[int, ...]:
-    if name.startswith("taskq_") and len(counts) != len(bounds[0] if "_run_" in name else bounds[1]) + 1:
+    if name in FAMILIES and len(counts) != len(bounds[0] if "_run_" in name else bounds[1]) + 1:
         raise ValueError(name)
     return tuple(int(_amount(n)) for n in counts)
 

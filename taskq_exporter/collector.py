@@ -81,10 +81,10 @@ class SnapshotCollector:
             ]
         theirs = self._mapped_samples(report, samples)
         for name, cells in report.ledger.counters.items():
-            if name not in left_out and name in FAMILIES:
+            if name not in left_out and (name in FAMILIES or name in report.families):
                 if name in samples:
                     self.violations.append(Violation(report.name, name, "told by collect() and by the follower"))
-                keys = self._label_names(FAMILIES[name])
+                keys = self._label_names(self._families[name])
                 samples[name] = [
                     Sample(
                         name,
@@ -94,7 +94,7 @@ class SnapshotCollector:
                     for labels, value, born in cells
                 ]
         for name in report.ledger.histograms:
-            if name not in left_out and name in FAMILIES:
+            if name not in left_out and (name in FAMILIES or name in report.families):
                 samples[name] = self._histogram_samples(report, name)
         return samples | theirs
 
@@ -143,8 +143,10 @@ class SnapshotCollector:
         return {name: rows.values for name, rows in families.items()}
 
     def _histogram_samples(self, report: SourceReport, name: str) -> list[Sample]:
-        keys = self._label_names(FAMILIES[name])
-        les = [*map(floatToGoString, report.run_bounds if "_run_" in name else report.wait_bounds), "+Inf"]
+        family = self._families[name]
+        keys = self._label_names(family)
+        bounds = family.buckets or (report.run_bounds if "_run_" in name else report.wait_bounds)
+        les = [*map(floatToGoString, bounds), "+Inf"]
         samples = []
         for labels, counts, total, born in report.ledger.histograms[name]:
             base = dict(zip(keys, (report.name, *labels), strict=False))

@@ -1,17 +1,18 @@
-"""Counters and histograms of one source: what happened over time, with caps and expiry. Pure: no I/O, no asyncio."""
+"""What happened over time in one source, as its follower tells it. Pure: no I/O, no asyncio."""
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from types import MappingProxyType
 from typing import Any
 
 from taskq_exporter.api import DropReason, Family, NameFilter, Outcome, Snapshot
-from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView, finite, keep
+from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView, keep
+from taskq_exporter.labelsets import LabelSets
 from taskq_exporter.names import Names
-from taskq_exporter.schema import FAMILIES, LABEL_SETS_CAP, OTHER, RUN_BOUNDS, STARTS_AT_ZERO, WAIT_BOUNDS, WITH_WORKER
+from taskq_exporter.schema import LABEL_SETS_CAP, RUN_BOUNDS, STARTS_AT_ZERO, WAIT_BOUNDS, WITH_WORKER
 
 __all__ = ["SourceLedger"]
 
@@ -20,7 +21,7 @@ _FINISHED = "taskq_tasks_finished_total"
 Pair = tuple[str, str, str]  # queue, task, worker as the source's task_labels leave them
 
 
-class SourceLedger:
+class SourceLedger(LabelSets):
     """Implements taskq_exporter.api.Ledger; the core reads it with freeze() and restore()."""
 
     def __init__(
@@ -35,8 +36,10 @@ class SourceLedger:
         tasks: NameFilter = EVERY_NAME,
         series_ttl: float = 86400.0,
         label_sets: int = LABEL_SETS_CAP,
-        families: Mapping[str, Family] = FAMILIES,
+        own: Mapping[str, Family] = MappingProxyType({}),
     ) -> None:
+        """Count nothing yet; `own` are families beside those of the schema."""
+        super().__init__(own, clock, label_sets)
         self.cursor: Any = None
         self.view: Callable[[], Snapshot] | None = None
         self.run_bounds = tuple(run_bounds)
@@ -49,17 +52,11 @@ class SourceLedger:
         self.on_events: Callable[[int], None] = lambda _n: None
         self.on_following: Callable[[], None] = lambda: None
         self._names = names
-        self._clock = clock
         self._keep = frozenset(task_labels)
-        self._families = families
-        self._now = clock()  # time of the last freeze: precise enough to expire by, and free
-        self._newest = 0.0
         self._pairs: dict[Pair, Pair | None] = {}  # as given -> as kept; None: filtered out
         self._recent: dict[tuple[str, ...], Counter] = {}  # by family and names as given: what was counted last
         self._zeroed: set[Pair] = set()
         self._counted: set[str] = set()
-        self._counters: dict[str, dict[Labels, Counter]] = {}
-        self._histograms: dict[str, dict[Labels, Histogram]] = {}
         self.limit(queues, tasks, series_ttl, label_sets)
 
     # --- where the follower stands
@@ -158,20 +155,22 @@ class SourceLedger:
     def commands(self, n: int = 1) -> None:
         self.sent += n
 
-    # --- what the core does with it
+    def count(self, family: str, labels: Sequence[str], n: float = 1) -> None:
+        if (admitted := self._admitted(family, labels)) is not None:
+            self._add(family, admitted, n)
 
-    @property
-    def newest(self) -> float:
-        """When the youngest series was born (Unix seconds)."""
-        return self._newest
+    def observe(self, family: str, labels: Sequence[str], value: float) -> None:
+        if (admitted := self._admitted(family, labels)) is not None:
+            self._observe(family, admitted, self._families[family].buckets, value)
+
+    # --- what the core does with it
 
     def limit(self, queues: NameFilter, tasks: NameFilter, series_ttl: float, label_sets: int) -> None:
         """Count only this from now on, and drop the rest; all that is still counted goes on."""
         self._queues, self._tasks, self._series_ttl, self._label_sets = queues, tasks, series_ttl, label_sets
         self._pairs.clear()
         self._recent.clear()
-        stores: tuple[dict[str, dict[Labels, Any]], ...] = (self._counters, self._histograms)
-        for name, cells in (item for store in stores for item in store.items()):
+        for name, cells in self._stores():
             keep(cells, self._families[name].labels, {"queue": queues.wants, "task": tasks.wants})
 
     def freeze(self, *, with_cursor: bool = True) -> LedgerView:
@@ -183,7 +182,8 @@ class SourceLedger:
         self._pairs.clear()  # asks the caps anew, so that names in use stay known
         self._recent.clear()
         # what was touched since the last freeze bears the time of that one
-        self._expire(min(last, self._now - self._series_ttl))
+        if dropped := self._expire(min(last, self._now - self._series_ttl)):
+            self._zeroed = {pair for pair in self._zeroed if pair[:2] not in dropped}
         return LedgerView(
             {name: [(k, c.value, c.born) for k, c in cells.items()] for name, cells in self._counters.items()},
             {
@@ -196,26 +196,26 @@ class SourceLedger:
         )
 
     def restore(self, view: LedgerView) -> None:
-        """Continue from what a checkpoint held."""
+        """Continue from what a checkpoint held, without families that had another shape then."""
         self.since, self.cursor, self._newest = view.since, json.loads(view.cursor), view.newest
         for name, counters in view.counters.items():
-            self._counters[name] = {k: Counter(value, born, self._now) for k, value, born in counters}
+            if self._fits(name, counters):
+                self._counters[name] = {k: Counter(value, born, self._now) for k, value, born in counters}
         for name, histograms in view.histograms.items():
-            self._histograms[name] = {k: Histogram(list(c), t, born, self._now) for k, c, t, born in histograms}
+            if self._fits(name, histograms):
+                self._histograms[name] = {k: Histogram(list(c), t, born, self._now) for k, c, t, born in histograms}
         self.limit(self._queues, self._tasks, self._series_ttl, self._label_sets)  # other filters may hold now
         self._zeroed |= {(queue, task, worker) for queue, task, _, worker in self._counters.get(_FINISHED, {})}
 
-    def _expire(self, oldest: float) -> None:
-        stores: tuple[dict[str, dict[Labels, Any]], ...] = (self._counters, self._histograms)
-        dropped: set[Labels] = set()
-        for cells in (cells for store in stores for name, cells in store.items() if self._families[name].labels):
-            for labels in [labels for labels, cell in cells.items() if cell.touched < oldest]:
-                del cells[labels]
-                dropped.add(labels[:2])
-        if dropped:
-            self._zeroed = {pair for pair in self._zeroed if pair[:2] not in dropped}
-
     # --- one label set
+
+    def _admitted(self, family: str, labels: Sequence[str]) -> Labels | None:
+        """The labels of an adapter's own family within their caps; None where filtered out."""
+        named = list(zip(self._families[family].labels, labels, strict=True))
+        wants = {"queue": self._queues.wants, "task": self._tasks.wants}
+        if not all(wants[kind](value) for kind, value in named if value and kind in wants):
+            return None
+        return tuple(self._names.admit(kind, value) for kind, value in named)
 
     def _queue(self, queue: str, task: str) -> Labels | None:
         """The queue alone, for the waits, which no counter of a task goes with; None where filtered out."""
@@ -265,55 +265,3 @@ class SourceLedger:
             if len(self._recent) > 4 * self._label_sets:
                 self._recent.clear()
             self._recent[given] = self._add(name, labels, n)
-
-    def _add(self, name: str, labels: Labels, n: float) -> Counter:
-        cells = self._counters.setdefault(name, {})
-        cell = cells.get(labels)
-        if cell is None:
-            labels = self._room(cells, labels, name)
-            cell = cells.get(labels) or cells.setdefault(labels, Counter(0, self._birth(), self._now))
-        if not 0 <= n < inf:
-            raise ValueError(f"a counter cannot change by {n}")
-        cell.value += n
-        cell.touched = self._now
-        return cell
-
-    def _histogram(self, name: str, labels: Labels, bounds: tuple[float, ...]) -> Histogram:
-        cells = self._histograms.setdefault(name, {})
-        cell = cells.get(labels)
-        if cell is None:
-            labels = self._room(cells, labels, name)
-            new = Histogram([0] * (len(bounds) + 1), 0.0, self._birth(), self._now)
-            cell = cells.get(labels) or cells.setdefault(labels, new)
-        cell.touched = self._now
-        return cell
-
-    def _observe(self, name: str, labels: Labels, bounds: tuple[float, ...], seconds: float) -> None:
-        seconds = max(finite(seconds), 0.0)
-        cell = self._histogram(name, labels, bounds)
-        cell.counts[bisect_left(bounds, seconds)] += 1
-        cell.total += seconds
-
-    def _merge(self, name: str, labels: Labels, bounds: tuple[float, ...], counts: Sequence[int], total: float) -> None:
-        if len(counts) != len(bounds) + 1 or min(counts) < 0:
-            raise ValueError(f"{len(counts)} buckets of {len(bounds) + 1}, or a negative count")
-        total = finite(total)
-        cell = self._histogram(name, labels, bounds)
-        for i, n in enumerate(counts):
-            cell.counts[i] += n
-        cell.total += max(total, 0.0)
-
-    def _birth(self) -> float:
-        """Now; later than every birth before, so that what a page showed and what came after it are told apart."""
-        self._newest = max(self._clock(), self._newest + 1e-6)
-        return self._newest
-
-    def _room(self, cells: dict[Labels, Any], labels: Labels, name: str) -> Labels:
-        """The labels themselves, or `_other` for each capped one where the family is full."""
-        if len(cells) < self._label_sets:
-            return labels
-        kinds = self._families[name].labels + (("worker",) if name in WITH_WORKER else ())
-        return tuple(
-            OTHER if value and kind not in ("outcome", "reason") else value
-            for kind, value in zip(kinds, labels, strict=True)
-        )

@@ -227,6 +227,7 @@ class Family:
     help: str
     labels: tuple[str, ...] = ()  # beside `source`
     overflow: Literal["sum", "max", "drop"] = "drop"  # what happens to samples over a label's cap
+    buckets: tuple[float, ...] = ()  # of an adapter's own histogram: upper bounds, rising, without +Inf
 
 
 @dataclass(frozen=True, slots=True)

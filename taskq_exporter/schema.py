@@ -36,6 +36,8 @@ CAPPED_LABELS: Final = {
     "priority": 20,
     "scheduler": 20,
     "entry": 200,
+    "channel": 1000,
+    "method": 20,
 }
 #: How many label sets one ledger family of a source may have.
 LABEL_SETS_CAP: Final = 10_000

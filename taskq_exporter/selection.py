@@ -78,7 +78,9 @@ class Selection:
         """Whether anything that a follower counts is shown."""
         if self.families is None or self.families & (COUNTED | OF_THE_WHOLE_PAGE):
             return True
-        return any(not name.startswith(("taskq_", "process_", "python_")) for name in self.families)  # compat
+        # an adapter's own families and those under other names
+        others = (name for name in self.families if name not in FAMILIES)
+        return any(not name.startswith(("taskq_exporter_", "process_", "python_")) for name in others)
 
 
 EVERY_FAMILY = Selection()

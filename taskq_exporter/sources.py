@@ -166,6 +166,7 @@ def make_ledger(
         tasks=source.tasks,
         series_ttl=c.series_ttl,
         label_sets=c.label_sets(),
+        own=configured.adapter.families,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import Any, ClassVar
 
 import pytest
@@ -25,8 +26,10 @@ def fails() -> Any:
     raise RuntimeError("broken plugin")
 
 
-def family(name: str = "taskq_fake_x", kind: Any = "gauge", labels: tuple[str, ...] = ()) -> Family:
-    return Family(name=name, kind=kind, help="Help.", labels=labels)
+def family(
+    name: str = "taskq_fake_x", kind: Any = "gauge", labels: tuple[str, ...] = (), buckets: tuple[float, ...] = ()
+) -> Family:
+    return Family(name=name, kind=kind, help="Help.", labels=labels, buckets=buckets)
 
 
 def load(**hooks: Any) -> Any:
@@ -42,9 +45,16 @@ def load(**hooks: Any) -> Any:
         ({"options": lambda: dict}, "options() must return a subclass of taskq_exporter.api.Options"),
         ({"options": lambda: CoreName}, "its option 'timeout' has the name of a core option"),
         ({"options": lambda: CoreNameOfMany}, "its option 'queues' has the name of a core option"),
-        ({"families": lambda: [family("taskq_other_x")]}, "'taskq_other_x' is not a gauge or counter taskq_fake_…"),
-        ({"families": lambda: [family("taskq_fake_x y")]}, "'taskq_fake_x y' is not a gauge or counter"),
-        ({"families": lambda: [family(kind="histogram")]}, "'taskq_fake_x' is not a gauge or counter"),
+        (
+            {"families": lambda: [family("taskq_other_x")]},
+            "not a gauge, counter or histogram taskq_fake_…",
+        ),
+        ({"families": lambda: [family("taskq_fake_x y")]}, "'taskq_fake_x y' is not a gauge, counter"),
+        ({"families": lambda: [family(kind="histogram")]}, "histograms, and only they, have buckets"),
+        ({"families": lambda: [family(kind="gauge", buckets=(1.0,))]}, "histograms, and only they, have buckets"),
+        ({"families": lambda: [family(kind="histogram", buckets=(1.0, 1.0))]}, "have buckets, which rise"),
+        ({"families": lambda: [family(kind="histogram", buckets=(1.0, inf))]}, "without +Inf"),
+        ({"families": lambda: [family(labels=("le",))]}, "'le' cannot be a label of it"),
         ({"families": lambda: [family(kind="counter")]}, "counters, and only they, are named …_total"),
         ({"families": lambda: [family("taskq_fake_x_total")]}, "counters, and only they, are named …_total"),
         ({"families": lambda: [family(labels=("source",))]}, "'source' cannot be a label of it"),

@@ -262,7 +262,6 @@ ODD: list[Callable[[dict[str, Any]], object]] = [
     lambda s: s.update(names={"queue": 1}),
     lambda s: s.update(names={"queue": {"q": "x"}}),
     lambda s: s.update(scrapers={"a": "x"}),
-    lambda s: s["counters"].update(taskq_of_a_later_version=[[["q"], 1, 1]]),
     lambda s: s["counters"]["taskq_tasks_finished_total"][0].__setitem__(0, ["q"]),
     lambda s: s["counters"]["taskq_tasks_finished_total"][0].__setitem__(0, ["q", 5, "failed", ""]),
     lambda s: s["counters"]["taskq_tasks_finished_total"][0].__setitem__(1, -5),
