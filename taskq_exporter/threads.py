@@ -22,9 +22,13 @@ async def in_thread(function: Callable[[], Any]) -> Any:
             future.set_exception(error) if error else future.set_result(result)
 
     def run() -> None:
-        result, failed = None, None
+        result: Any = None
+        failed: Exception | None = None
         try:
             result = function()
+        except StopIteration as error:  # which no future takes
+            failed = RuntimeError("StopIteration")
+            failed.__cause__ = error
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             failed = error
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -62,15 +62,16 @@ async def configured_sources(
 
 def run_loop(main: Coroutine[Any, Any, _T]) -> _T:
     """As asyncio.run, which would wait for ever for a task that does not end when it is cancelled."""
-    with asyncio.Runner() as runner:
+    runner = asyncio.Runner()
+    try:
+        return runner.run(main)
+    finally:
         loop = runner.get_loop()
-        try:
-            return runner.run(main)
-        finally:
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            if tasks and loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_TASKS))[1]:
-                log.warning("leaving what does not end", tasks=len(tasks))
-                sys.stdout.flush()
-                os._exit(0)
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks and loop.run_until_complete(asyncio.wait(tasks, timeout=LAST_TASKS))[1]:
+            log.warning("leaving what does not end", tasks=len(tasks))
+            loop.set_exception_handler(lambda *_: None)  # else asyncio complains of each at the exit
+        else:
+            runner.close()

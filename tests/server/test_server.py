@@ -321,9 +321,9 @@ def test_the_core_starts_without_any_broker_client() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_a_task_that_does_not_end_does_not_hold_up_the_exit() -> None:
+def test_a_task_that_does_not_end_holds_up_no_exit_and_changes_no_status() -> None:
     code = """
-import asyncio
+import asyncio, sys
 from taskq_exporter.commands import common
 async def stubborn():
     while True:
@@ -332,9 +332,10 @@ async def stubborn():
 async def main():
     asyncio.create_task(stubborn())
     await asyncio.sleep(0.01)
+    return 3
 common.LAST_TASKS = 0.1
-common.run_loop(main())
+sys.exit(common.run_loop(main()))
 """
-    begun = time.monotonic()
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
-    assert time.monotonic() - begun < 10
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (result.returncode, result.stderr) == (3, "")
+    assert "leaving what does not end" in result.stdout

@@ -162,6 +162,16 @@ async def test_a_plain_def_runs_in_a_thread_and_one_that_hangs_is_not_started_ag
     await exporter.close()
 
 
+async def test_a_plain_def_that_ends_an_iterator_too_early_is_a_bug_said_at_once() -> None:
+    def collect() -> Snapshot:
+        return next(iter(()))
+
+    exporter = Exporter()
+    exporter.add(configured({"collect": collect}, timeout=30))
+    assert dict((await one(exporter)).errors) == {Reason.BUG: 1}
+    await exporter.close()
+
+
 async def test_a_successful_snapshot_is_reused_within_min_interval_and_duty_cycle_a_failure_never() -> None:
     clock = Clock()
     calls, fail = 0, False
