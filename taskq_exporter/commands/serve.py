@@ -27,7 +27,7 @@ from taskq_exporter.sources import Config, ConfigError
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.keys import Lifecycle
 from taskq_exporter.web.server import ListenError, Server
-from taskq_exporter.webconfig import WebConfigFile
+from taskq_exporter.web.webconfig import WebConfigFile
 
 __all__ = ["add_arguments", "run", "serve"]
 

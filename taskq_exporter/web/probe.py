@@ -10,12 +10,12 @@ from aiohttp import web
 from taskq_exporter.explain import suggest
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.fleet import Fleet, FleetFullError, Targets
-from taskq_exporter.recent import RecentLines
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.targets import Target, TargetError, parse_target
 from taskq_exporter.web.debug import debug_page
 from taskq_exporter.web.keys import EXPORTER, LIFECYCLE
 from taskq_exporter.web.metrics import answer, deadline_of, limited, pick
+from taskq_exporter.web.recent import RecentLines
 
 __all__ = ["add_routes"]
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from taskq_exporter.web.logins import Logins, TooManyError, credentials
-from taskq_exporter.webconfig import RateLimit, WebConfig, WebConfigFile
+from taskq_exporter.web.webconfig import RateLimit, WebConfig, WebConfigFile
 
 __all__ = ["Bucket", "protect"]
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from taskq_exporter.web.keys import DRAINING, METRICS_PATH
 from taskq_exporter.web.secure import protect
-from taskq_exporter.webconfig import WebConfigFile
+from taskq_exporter.web.webconfig import WebConfigFile
 
 __all__ = ["ListenError", "Server"]
 

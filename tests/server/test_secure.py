@@ -18,7 +18,7 @@ from taskq_exporter.web import logins
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.logins import Logins, TooManyError, credentials
 from taskq_exporter.web.secure import Bucket, protect
-from taskq_exporter.webconfig import RateLimit, WebConfigFile
+from taskq_exporter.web.webconfig import RateLimit, WebConfigFile
 
 ROUTES = ["/", "/metrics", "/-/healthy", "/-/ready", "/health", "/nothing"]
 

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.secure import protect
-from taskq_exporter.webconfig import WebConfigFile
+from taskq_exporter.web.webconfig import WebConfigFile
 
 OURS, THEIRS = trustme.CA(), trustme.CA()
 #: What a client sees of a server that does not take it, during the handshake or after it.

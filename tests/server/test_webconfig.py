@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from taskq_exporter import tls
 from taskq_exporter.mistakes import ConfigError
 from taskq_exporter.testing import Certificates
-from taskq_exporter.webconfig import RateLimit, WebConfigFile
+from taskq_exporter.web.webconfig import RateLimit, WebConfigFile
 
 
 def hashed(password: str, prefix: bytes = b"2b") -> str:

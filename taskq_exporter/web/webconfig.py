@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from taskq_exporter.durations import Seconds
 from taskq_exporter.mistakes import ConfigError, Mistakes, read_yaml
-from taskq_exporter.tls import CurrentContext, Section, TlsError, TlsServer, make_context
+from taskq_exporter.web.tls import CurrentContext, Section, TlsError, TlsServer, make_context
 
 __all__ = ["LoadedWebConfig", "RateLimit", "WebConfig", "WebConfigFile"]
 
