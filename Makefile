@@ -18,6 +18,8 @@ endef
 # Test processes side by side: the tests wait for servers more than they compute.
 JOBS ?= 3
 DIST ?= dist
+# Another exporter, which ours is measured and compared with.
+CELERY_EXPORTER := bench/.venvs/celery-exporter
 
 .PHONY: install demo test test-all test-oldest bench lint format docs dist lock clean
 
@@ -37,7 +39,7 @@ demo: install
 test: install
 	$(call pytest,-m "not full")
 
-test-all: install test-oldest
+test-all: install test-oldest $(CELERY_EXPORTER)/.installed
 	$(call pytest)
 
 # Core and adapters on the oldest Python, without what needs a newer one or is about brokers and libraries rather than Python.
@@ -52,7 +54,6 @@ endif
 # The other exporter wants a Python below 3.13.
 BENCH_PYTHON ?= $(shell for p in $$(pyenv prefix 3.12.1 2>/dev/null)/bin/python python3.12 $(OLDEST); do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && { command -v "$$p"; break; }; done)
-CELERY_EXPORTER := bench/.venvs/celery-exporter
 
 bench: install $(if $(filter-out celery,$(ONLY)),,$(CELERY_EXPORTER)/.installed)
 	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(ARGS)

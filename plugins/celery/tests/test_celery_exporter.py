@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from taskq_exporter.testing import Page, watch
+from taskq_exporter.testing.child import Child, clean_environment
+from taskq_exporter.testing.processes import free_port, new_directory
 
 TASK = "celery_project."
 
@@ -26,10 +36,12 @@ async def test_every_family_under_their_labels(redis_url: str, project: Any) -> 
         project.send("ok", n=3)
         project.send("ok", n=2, queue="unread")
         page = await watched.until(
-            lambda p: p.total("celery_task_succeeded_total") == 4
-            and p.total("celery_task_failed_total") == 2
-            and p.total("celery_worker_tasks_active") == 0
-            and p.value("celery_active_process_count", queue_name="celery") == 3,
+            lambda p: (
+                p.total("celery_task_succeeded_total") == 4
+                and p.total("celery_task_failed_total") == 2
+                and p.total("celery_worker_tasks_active") == 0
+                and p.value("celery_active_process_count", queue_name="celery") == 3
+            ),
             "all have ended",
         )
     at_host = ("name", "hostname", "queue_name")
@@ -65,3 +77,92 @@ async def test_every_family_under_their_labels(redis_url: str, project: Any) -> 
     # what is there without a mapping is as it was
     assert page.by("taskq_tasks_finished_total", "task", "outcome")[TASK + "ok", "succeeded"] == 3
     assert page.by("taskq_tasks_finished_total", "worker").keys() == {("",)}
+
+
+# --- beside the other one
+
+OTHER = Path(__file__).parents[3] / "bench/.venvs/celery-exporter/bin/python"
+
+
+class Other:
+    """celery-exporter as it is published, at work on the same broker."""
+
+    def __init__(self, url: str) -> None:
+        self.port = free_port()
+        run = 'from src.cli import cli; cli(auto_envvar_prefix="CE")'
+        self.child = Child(
+            [OTHER, "-c", run, f"--broker-url={url}", f"--port={self.port}", "--host=127.0.0.1"],
+            directory=new_directory("celery-exporter", None),
+            ready=lambda: self._get("/") is not None,
+            environment={**clean_environment(), "CE_GENERIC_HOSTNAME_TASK_SENT_METRIC": "true"},
+        )
+
+    async def page(self) -> Page:
+        text = await asyncio.to_thread(self._get, "/metrics")
+        assert text is not None, self.child.log
+        return Page(text)
+
+    def _get(self, path: str) -> str | None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return None
+
+
+@pytest.fixture
+def other(redis_url: str) -> Iterator[Other]:
+    if not OTHER.exists():
+        message = "celery-exporter is not installed: make bench/.venvs/celery-exporter/.installed"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    exporter = Other(redis_url)
+    yield exporter
+    exporter.child.close()
+
+
+def comparable(page: Page) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Their series without what only one of them has; a sum to microseconds."""
+    return {
+        (name, frozenset(label for label in labels if label[0] != "source")): round(value, 6)
+        for (name, labels), value in page.series().items()
+        if name.startswith("celery_") and not name.endswith("_created")
+    }
+
+
+@pytest.mark.full
+@pytest.mark.newest
+async def test_both_say_the_same_of_one_broker(redis_url: str, project: Any, other: Other) -> None:
+    """Each series of theirs stands on our page with its value, but where theirs is wrong."""
+    workers = [project.worker("-c", "2", "--heartbeat-interval", "1", name=f"w@h{i}") for i in (1, 2)]
+    source = {"adapter": "celery", "url": redis_url, "compat": ["celery-exporter"]}
+    async with watch(source, follow=True) as watched:
+        await watched.following()
+        for worker in workers:
+            worker.ready()
+        for task in ("ok", "fail", "soft", "slow"):
+            project.send(task, *([0.2] if task == "slow" else []), n=5)
+        await watched.until(
+            lambda p: p.total("celery_task_succeeded_total") == 10 and p.total("celery_task_failed_total") == 10,
+            "all have ended",
+            60,
+        )
+        theirs = comparable(await other.page())
+        ours = comparable(await watched.until(lambda p: p.total("celery_worker_tasks_active") == 0, "the workers rest"))
+    missing = {
+        series: value
+        for series, value in theirs.items()
+        if ours.get(series) != value and not is_a_zero_of_a_producer(series, value)
+    }
+    assert not missing
+    assert len(theirs) > 100
+    more = {name for name, _ in ours.keys() - theirs.keys()}
+    assert {name.rpartition("_")[0] if "wait_time" in name else name for name in more} <= {
+        "celery_task_queue_wait_time",  # newer than what is published
+        "celery_active_consumer_count",  # theirs only of RabbitMQ
+    }
+
+
+def is_a_zero_of_a_producer(series: tuple[str, frozenset[tuple[str, str]]], value: float) -> bool:
+    """It starts celery_task_sent_total at 0 for the worker too, which never sends."""
+    name, labels = series
+    return name == "celery_task_sent_total" and value == 0 and ("hostname", "generic") not in labels
