@@ -1,4 +1,4 @@
-"""Writes the generated pages of docs/; with --check it only says which lag behind, and a test fails."""
+"""Writes the generated pages of docs/ and files of the chart; with --check it only says which lag behind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 from adapter_pages import adapter_page
+from chart_files import chart_files
+from chart_schema import values_schema
 from configuration_page import configuration_page
 from metrics_page import metrics_page
 
 from taskq_exporter.adapters import Adapters
 
 DOCS = Path(__file__).parent
+CHART = DOCS.parent / "helm" / "taskq-exporter"
 
 
 def pages() -> dict[Path, str]:
@@ -21,6 +24,8 @@ def pages() -> dict[Path, str]:
         DOCS / "metrics.md": metrics_page(),
         DOCS / "configuration.md": configuration_page(),
         **{DOCS / "adapters" / f"{name}.md": adapter_page(adapters.get(name)) for name in adapters.names},
+        **{CHART / "files" / name: text for name, text in chart_files().items()},
+        CHART / "values.schema.json": values_schema(CHART),
     }
 
 
@@ -32,7 +37,7 @@ def main() -> int:
         if check:
             print(f"{page.relative_to(DOCS.parent)} lags behind: run `make docs`")
         else:
-            page.parent.mkdir(exist_ok=True)
+            page.parent.mkdir(parents=True, exist_ok=True)
             page.write_text(text, "utf-8")
     return 1 if stale and check else 0
 

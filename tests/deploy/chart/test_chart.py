@@ -1,0 +1,195 @@
+"""What the Helm chart renders fits together, and is what Kubernetes and the operators take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+CHART = ROOT / "helm" / "taskq-exporter"
+NAMES = sorted(file.stem.removesuffix("-values") for file in CHART.glob("ci/*-values.yaml"))
+Sets = dict[str, dict[str, Any]]
+Document = dict[str, Any]
+
+
+def only(documents: list[Document], kind: str) -> Document:
+    (found,) = [document for document in documents if document["kind"] == kind]
+    return found
+
+
+def workload(documents: list[Document]) -> Document:
+    (found,) = [document for document in documents if document["kind"] in ("Deployment", "StatefulSet")]
+    return found
+
+
+def metrics_service(documents: list[Document]) -> Document:
+    (found,) = [d for d in documents if d["kind"] == "Service" and d["spec"].get("clusterIP") != "None"]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_linted_and_every_manifest_is_valid(helm: Any, validator: Any, sets: Sets, name: str) -> None:
+    values = sets[name]
+    done = helm.run(values, "lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout + done.stderr
+    documents = helm.render(values)
+    assert validator.mistakes(documents) == []
+    names = [(d["kind"], d["metadata"]["namespace"], d["metadata"]["name"]) for d in documents]
+    assert len({*names}) == len(names)
+    for document in documents:
+        assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "ServiceMonitor", "PrometheusRule", "ScaledObject", "GrafanaDashboard"])
+def test_a_misspelt_key_would_be_found(helm4: Any, validator: Any, sets: Sets, kind: str) -> None:
+    document = next(d for d in helm4.render(sets["everything"]) if d["kind"] == kind)
+    document["spec"]["misspelt"] = 1
+    (said, *_) = validator.mistakes([document])
+    assert "misspelt" in said
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "sidecar"])
+def test_what_is_rendered_fits_together(helm4: Any, sets: Sets, name: str) -> None:
+    documents = helm4.render(sets[name])
+    owner, service = workload(documents), metrics_service(documents)
+    pod = owner["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    labels = pod["metadata"]["labels"]
+
+    (port,) = container["ports"]
+    assert f"--web.listen-address=:{port['containerPort']}" in container["args"]
+    (service_port,) = service["spec"]["ports"]
+    assert service_port["targetPort"] == port["name"] == "metrics"
+    assert owner["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert "helm.sh/chart" not in owner["spec"]["selector"]["matchLabels"], "selectors cannot change"
+    for document in documents:
+        if document["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
+            spec = document["spec"]
+            selector = spec.get("podSelector") or spec["selector"]
+            assert selector.get("matchLabels", selector).items() <= labels.items(), document["kind"]
+    test_pod = [d for d in documents if d["kind"] == "Pod"]
+    for document in test_pod:
+        assert not service["spec"]["selector"].items() <= document["metadata"]["labels"].items()
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+    claims = [claim["metadata"]["name"] for claim in owner["spec"].get("volumeClaimTemplates", [])]
+    volumes = [volume["name"] for volume in pod["spec"]["volumes"]] + claims
+    assert sorted({*volumes}) == sorted(volumes)
+    for one in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]:
+        assert {mount["name"] for mount in one.get("volumeMounts", [])} <= {*volumes}
+    written = {(d["kind"], d["metadata"]["name"]) for d in documents}
+    for volume in pod["spec"]["volumes"]:
+        for kind, key, name in (("Secret", "secret", "secretName"), ("ConfigMap", "configMap", "name")):
+            if key in volume and volume[key][name].startswith(owner["metadata"]["name"]):
+                assert (kind, volume[key][name]) in written
+
+
+def test_one_exporter_at_a_time(helm4: Any) -> None:
+    spec = workload(helm4.render({}))["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert "shards" in helm4.refuses({"shards": 2})
+
+
+def test_shards_share_the_sources(helm4: Any, sets: Sets) -> None:
+    documents = helm4.render(sets["shards"])
+    owner = only(documents, "StatefulSet")
+    assert owner["spec"]["replicas"] == 3
+    assert "--shard=hostname/3" in owner["spec"]["template"]["spec"]["containers"][0]["args"]
+    (claim,) = owner["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "state"
+    headless = {d["metadata"]["name"] for d in documents if d["kind"] == "Service"} - {owner["metadata"]["name"]}
+    assert headless == {owner["spec"]["serviceName"]}
+    checked = [c["args"][1] for c in only(documents, "Pod")["spec"]["containers"]]
+    assert checked[2] == "--url=http://demo-taskq-exporter-2.demo-taskq-exporter-shards.monitoring.svc:9540"
+
+
+def test_monitors_find_what_they_scrape(helm: Any, sets: Sets) -> None:
+    assert not {"ServiceMonitor", "PodMonitor", "Probe"} & {d["kind"] for d in helm.render({})}
+    documents = helm.render(sets["everything"])
+    monitor, service = only(documents, "ServiceMonitor"), metrics_service(documents)
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["namespaceSelector"]["matchNames"] == [service["metadata"]["namespace"]]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert (endpoint["port"], endpoint["interval"]) == (service["spec"]["ports"][0]["name"], "30s")
+    # the headless service is none of its targets
+    services = [d for d in helm.render(sets["shards"]) if d["kind"] == "Service"]
+    (sharded,) = [service for service in services if service["spec"].get("clusterIP") == "None"]
+    assert not monitor["spec"]["selector"]["matchLabels"].items() <= sharded["metadata"]["labels"].items()
+
+
+def test_a_sidecar_is_a_container_of_somebody_elses_pod(helm: Any, validator: Any, sets: Sets, tmp_path: Path) -> None:
+    documents = helm.render(sets["sidecar"])
+    assert not {"Deployment", "StatefulSet", "Service", "Pod"} & {d["kind"] for d in documents}
+    labels = sets["sidecar"]["sidecar"]["podLabels"]
+    assert only(documents, "PodMonitor")["spec"]["selector"]["matchLabels"] == labels
+    assert "sidecar.podLabels" in helm.refuses({"kind": "Sidecar", "podMonitor": {"enabled": True}})
+
+    # a chart that has this one among its dependencies, as docs/kubernetes.md shows it
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts" / "taskq-exporter").symlink_to(CHART)
+    dependency = {"name": "taskq-exporter", "version": "*", "condition": "taskq-exporter.enabled"}
+    about = {"apiVersion": "v2", "name": "shop", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(json.dumps(about))
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    template = next(part for part in page.split("```")[1::2] if "taskq-exporter.sidecar" in part)
+    (tmp_path / "templates" / "worker.yaml").write_text(template.removeprefix("yaml\n"))
+    values = {"taskq-exporter": {**sets["sidecar"], "enabled": True}}
+    documents = helm.render(values, tmp_path)
+    # native sidecars are of 1.29
+    assert [mistake for mistake in validator.mistakes(documents) if "restartPolicy" not in mistake] == []
+    pod = only(documents, "Deployment")["spec"]["template"]
+    (sidecar,) = pod["spec"]["initContainers"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert "--config.file=/etc/taskq-exporter/config.yaml" in sidecar["args"]
+    assert {mount["name"] for mount in sidecar["volumeMounts"]} <= {v["name"] for v in pod["spec"]["volumes"]}
+    assert labels.items() <= pod["metadata"]["labels"].items()
+
+
+def test_rules_are_those_of_the_mixin(helm: Any, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "taskq_exporter", "mixin", f"--dir={tmp_path}"], check=True)
+    groups = only(helm.render({"prometheusRule": {"enabled": True}}), "PrometheusRule")["spec"]["groups"]
+    files = [yaml.safe_load((tmp_path / f"{name}.yaml").read_text()) for name in ("recording-rules", "alerts")]
+    assert groups == [group for file in files for group in file["groups"]]
+
+
+def test_rules_change_as_values_say(helm4: Any, tmp_path: Path) -> None:
+    flags = ["--set=oldest_age_seconds=900", "--grafana-url=https://g.example", "--runbook-url=https://r.example"]
+    subprocess.run([sys.executable, "-m", "taskq_exporter", "mixin", f"--dir={tmp_path}", *flags], check=True)
+    (expected,) = yaml.safe_load((tmp_path / "alerts.yaml").read_text())["groups"]
+    values = {
+        "enabled": True,
+        "thresholds": {"oldest_age_seconds": 900},
+        "grafanaUrl": "https://g.example",
+        "runbookUrl": "https://r.example",
+        "disabled": ["TaskqTaskStuck"],
+        "overrides": {"TaskqQueueTooOld": {"for": "15m", "labels": {"severity": "warning"}}},
+    }
+    groups = only(helm4.render({"prometheusRule": values}), "PrometheusRule")["spec"]["groups"]
+    rules = {rule["alert"]: rule for rule in groups[1]["rules"]}
+    for rule in expected["rules"]:
+        if rule["alert"] == "TaskqQueueTooOld":
+            rule["for"] = "15m"
+            rule["labels"]["severity"] = "warning"
+        if rule["alert"] != "TaskqTaskStuck":
+            assert rules.pop(rule["alert"]) == rule
+    assert rules == {}
+
+
+def test_dashboards_are_those_of_the_mixin(helm: Any, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "taskq_exporter", "mixin", f"--dir={tmp_path}"], check=True)
+    boards = {path.name: json.loads(path.read_text()) for path in (tmp_path / "dashboards").iterdir()}
+    on = {"enabled": True}
+    documents = helm.render({"dashboards": {"configMaps": on, "grafanaOperator": on}})
+    maps = [d["data"] for d in documents if d["kind"] == "ConfigMap"]
+    assert {name: json.loads(text) for data in maps for name, text in data.items()} == boards
+    operated = [json.loads(d["spec"]["json"]) for d in documents if d["kind"] == "GrafanaDashboard"]
+    assert {f"{board['uid']}.json": board for board in operated} == boards
