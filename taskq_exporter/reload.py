@@ -20,6 +20,8 @@ __all__ = ["Reloader"]
 
 log = structlog.get_logger("taskq_exporter")
 
+BAD_FILE = "a file of sources_dir is bad: what it said before holds"
+
 
 class Reloader:
     """Keeps an exporter at what its configuration file says."""
@@ -43,7 +45,9 @@ class Reloader:
         self._loaded(self._config)
 
     async def reload(self) -> str:
-        """Read the files again; returns what changed. Raises ConfigError: then nothing changed.
+        """Read the files again; returns what changed, and a line for each mistake in a file of sources_dir.
+
+        Raises ConfigError: then nothing changed.
 
         Calls at once come one after the other.
         """
@@ -67,7 +71,8 @@ class Reloader:
                 look = asyncio.create_task(self._exporter.gather())
                 self._looks.add(look)
                 look.add_done_callback(self._looks.discard)
-            return "; ".join(f"{what}: {names}" for what, names in told.items()) or "nothing changed"
+            changed = "; ".join(f"{what}: {names}" for what, names in told.items()) or "nothing changed"
+            return "\n".join([changed, *(f"{BAD_FILE}: {line}" for line in _errors(config))])
 
     async def reload_by_signal(self) -> None:
         """The same for a caller that hears nothing: the log and the metrics say how it went."""
@@ -84,6 +89,9 @@ class Reloader:
 
     def _loaded(self, config: Config) -> None:
         self._exporter.self_metrics.config_loaded(config.files)
-        for file in config.files:
-            for line in file.error.splitlines():
-                log.error("a file of sources_dir is bad: what it said before holds", error=line)
+        for line in _errors(config):
+            log.error(BAD_FILE, error=line)
+
+
+def _errors(config: Config) -> list[str]:
+    return [line for file in config.files for line in file.error.splitlines()]

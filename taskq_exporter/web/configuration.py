@@ -30,7 +30,7 @@ async def _reload(request: web.Request) -> web.Response:
     if lifecycle.reloader is None:
         return web.Response(text="nothing to reload: the sources come from the environment\n")
     try:
-        return web.Response(text=f"reloaded: {await lifecycle.reloader.reload()}\n")
+        return web.Response(text=redact(f"reloaded: {await lifecycle.reloader.reload()}\n"))
     except ConfigError as error:
         return web.Response(status=500, text=redact(f"not reloaded, the old configuration goes on:\n{error}\n"))
 

@@ -42,9 +42,10 @@ async def _resources(app: web.Application) -> AsyncIterator[None]:
 
 async def _probe(request: web.Request) -> web.StreamResponse:
     name = _one(request, "target")
-    if name is None:
-        raise web.HTTPBadRequest(text="target: name a source, as in /probe?target=NAME\n")
     module = _one(request, "module")
+    if name is None:
+        what = "a source, as in /probe?target=NAME" if module is None else "a URL, as in /probe?module=NAME&target=URL"
+        raise web.HTTPBadRequest(text=f"target: name {what}\n")
     if module is None:
         exporter = request.app[EXPORTER]
         return await _page(request, exporter, pick(exporter, name, "target"))

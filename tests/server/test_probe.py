@@ -161,7 +161,7 @@ async def test_a_source_that_is_down_is_a_page_that_says_so(fleet: Fleet) -> Non
         (f"?module=flet&target={TARGET}", 400, "did you mean 'fleet'?"),
         (f"?module=&target={TARGET}", 400, "there are fleet"),
         (f"?module=fleet&module=x&target={TARGET}", 400, "there may be one"),
-        ("?module=fleet", 400, "/probe?target=NAME"),
+        ("?module=fleet", 400, "/probe?module=NAME&target=URL"),
         ("?module=fleet&target=shop", 400, "SCHEME://HOST"),
         ("?module=fleet&target=redis://exporter:hunter2@a.brokers.internal:6379/0", 400, "the module's"),
         ("?module=fleet&target=redis://a.brokers.internal:6379/0%3Fpassword=hunter2", 400, "the module's"),

@@ -141,7 +141,9 @@ def test_the_folder_of_sources_is_read_again_and_a_bad_file_keeps_what_it_had(se
         setup.team("a.yaml", "a1", "a3")
         (setup.folder / "b.yaml").write_text(WRONG)
         setup.team("c.yaml", "c1")
-        assert reload(exporter) == (200, "reloaded: added: a3, c1; removed: a2\n")
+        status, text = reload(exporter)
+        assert (status, text.splitlines()[0]) == (200, "reloaded: added: a3, c1; removed: a2")
+        assert "b.yaml:1:59: unknown key 'nonsense'" in text
         page = exporter.page()
         assert names(exporter) == ["a1", "a3", "b1", "c1"]
         files = {dict(labels)["file"]: v for labels, v in page.values("taskq_exporter_sources_file_successful").items()}
