@@ -19,8 +19,9 @@ T = TypeVar("T")
 class Subscription(Protocol):
     """An open subscription to the events of workers and producers."""
 
-    #: Commands that it sent.
-    commands: int
+    @property
+    def commands(self) -> int:
+        """Commands that it sent."""
 
     @property
     def lag(self) -> float | None:

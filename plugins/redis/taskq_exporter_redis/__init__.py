@@ -7,6 +7,7 @@ from taskq_exporter_redis.cursor import Entry, ZsetCursor
 from taskq_exporter_redis.discovery import Discovery, escape_glob, scan
 from taskq_exporter_redis.errors import errors
 from taskq_exporter_redis.sentinel import SentinelOptions, is_sentinel, parse_sentinel
+from taskq_exporter_redis.subscription import Subscription, subscribe
 
 __all__ = [
     "Discovery",
@@ -14,6 +15,7 @@ __all__ = [
     "RedisClient",
     "SentinelOptions",
     "ServerInfo",
+    "Subscription",
     "Told",
     "ZsetCursor",
     "acl_line",
@@ -23,4 +25,5 @@ __all__ = [
     "is_sentinel",
     "parse_sentinel",
     "scan",
+    "subscribe",
 ]
