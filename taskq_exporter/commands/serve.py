@@ -86,7 +86,8 @@ def _check(arguments: argparse.Namespace, adapters: Adapters) -> int:
             raise ConfigError("\n".join(bad))
         mine = sum(arguments.shard.has(source.config.name) for source in config.sources)
         share = f", {mine} of them in shard {arguments.shard}" if arguments.shard.count > 1 else ""
-        print(f"{arguments.config_file}: good, {len(config.sources)} sources{share}")
+        n = len(config.sources)
+        print(f"{arguments.config_file}: good, {n} source{'' if n == 1 else 's'}{share}")
     if listening.web_config(arguments) is not None:
         print(f"{arguments.web_config}: good")
     return 0
