@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import pluggy
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from taskq_exporter.command_trace import sending
 from taskq_exporter.durations import Period, Seconds
 from taskq_exporter.records import (
     AdapterError,
@@ -38,7 +39,6 @@ from taskq_exporter.records import (
     WorkerStats,
 )
 from taskq_exporter.secretfiles import take_files
-from taskq_exporter.trace import sending
 
 __all__ = [
     "AdapterError",

@@ -13,14 +13,15 @@ A Checkup is a SourceOverview with more; its JSON, from GET /api/check and from 
         "grants": "ACL SETUSER …",                                     where a right is missing; else ""
         "series": 1893,
         "labels": [{"label": "task", "series": 1240, "without": 85, "advice": "…"}],
-        "families": [{"family": "taskq_task_run_duration_seconds", "series": 900}]}]}
+        "families": [{"family": "taskq_task_run_duration_seconds", "series": 900}],
+        "compat": [{"mapping": "flower", "series": 120, "not_known": {"flower_task_prefetch_time_seconds": "…"}}]}]}
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -31,12 +32,14 @@ from taskq_exporter.api import AdapterError, Finding, Reason
 from taskq_exporter.collector import SnapshotCollector
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import redact
-from taskq_exporter.overview import CapabilityOverview, SourceOverview, known_overview
+from taskq_exporter.overview import CapabilityOverview, SourceOverview
 from taskq_exporter.report import SourceReport
 from taskq_exporter.scrape import SourceRunner
+from taskq_exporter.sources import ConfiguredSource
+from taskq_exporter.status import known_overview
 from taskq_exporter.threads import in_thread
 
-__all__ = ["Checkup", "FamilyCost", "LabelCost", "Report", "as_json", "examine", "from_json", "only"]
+__all__ = ["Checkup", "CompatCost", "FamilyCost", "LabelCost", "Report", "as_json", "examine", "from_json", "only"]
 
 #: Seconds that an adapter's diagnose() may take: it listens for a moment.
 PATIENCE = 20.0
@@ -81,6 +84,15 @@ class FamilyCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompatCost:
+    """Series under the names of another exporter, and what of it is not known here, by name and why."""
+
+    mapping: str
+    series: int
+    not_known: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkup(SourceOverview):
     """One source."""
 
@@ -91,6 +103,7 @@ class Checkup(SourceOverview):
     series: int = 0
     labels: tuple[LabelCost, ...] = ()  # the dearest first
     families: tuple[FamilyCost, ...] = ()  # the dearest first
+    compat: tuple[CompatCost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +186,7 @@ async def _checkup(runner: SourceRunner, report: SourceReport) -> Checkup:
         series=series,
         labels=labels,
         families=families,
+        compat=_compat(runner.configured, report, families),
     )
 
 
@@ -210,6 +224,22 @@ def _grants(runner: SourceRunner) -> str:
         return redact((runner.adapter.grants(runner.source) or "").strip())
     except AdapterError:
         return ""
+
+
+def _compat(source: ConfiguredSource, report: SourceReport, families: Sequence[FamilyCost]) -> tuple[CompatCost, ...]:
+    if not report.mapped:
+        return ()
+    from taskq_exporter.compat.mapping import load
+
+    of = {family.name: family.mapping for family in report.mapped}
+    return tuple(
+        CompatCost(
+            mapping=entry.mapping,
+            series=sum(cost.series for cost in families if of.get(cost.family) == entry.mapping),
+            not_known={lacking.name: lacking.why for lacking in load(entry.mapping).not_known},
+        )
+        for entry in source.config.compat
+    )
 
 
 def _cost(report: SourceReport) -> tuple[int, tuple[LabelCost, ...], tuple[FamilyCost, ...]]:

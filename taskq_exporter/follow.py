@@ -11,8 +11,8 @@ from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import AdapterError, Reason, Source
 from taskq_exporter.connection import Connection
 from taskq_exporter.failures import Failures, cancelled_by_us
+from taskq_exporter.instrumentation import instrumented_follower
 from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.observed import observed_follower
 
 __all__ = ["FollowerRunner"]
 
@@ -88,7 +88,7 @@ class FollowerRunner:
             try:
                 async with asyncio.timeout(self._source.timeout):
                     client = await self._connection.client()
-                with observed_follower(self._source.name, self._adapter.name, self._ledger):
+                with instrumented_follower(self._source.name, self._adapter.name, self._ledger):
                     await self._adapter.follow(self._source, client, self._ledger)
             except asyncio.CancelledError as cancelled:
                 if cancelled_by_us():

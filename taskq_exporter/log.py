@@ -95,7 +95,7 @@ def configure(level: str, form: str) -> None:
     # third parties say little at info that an operator needs
     root.setLevel(max(number, logging.WARNING) if number > logging.DEBUG else logging.INFO)
     logging.getLogger("taskq_exporter").setLevel(number)
-    # a traceback for each line that a port scanner sends; bugs of our handlers are told by web.observe
+    # a traceback for each line that a port scanner sends; bugs of our handlers are told by web.request_log
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL if number > logging.DEBUG else logging.NOTSET)
     logging.captureWarnings(True)
     sys.excepthook = _crashed

@@ -22,12 +22,12 @@ from taskq_exporter.connection import Connection
 from taskq_exporter.failures import Failures, cancelled_by_us
 from taskq_exporter.follow import FollowerRunner
 from taskq_exporter.history import History
+from taskq_exporter.instrumentation import instrumented_collect
 from taskq_exporter.names import Names
-from taskq_exporter.observed import observed_collect
 from taskq_exporter.report import Objective, SourceReport
-from taskq_exporter.said import Said
 from taskq_exporter.scrapers import Scrapers
 from taskq_exporter.snapshots import merge, with_known_queues
+from taskq_exporter.source_log import SourceLog
 from taskq_exporter.sources import ConfiguredSource, make_ledger, make_source
 from taskq_exporter.threads import retrieve
 
@@ -74,7 +74,7 @@ class SourceRunner:
         self._seconds: float | None = None  # of the last collect, well or badly ended
         self._costs: deque[float] = deque(maxlen=3)  # of those that succeeded
         self._commands = 0
-        self._said = Said(self.name, self.adapter.name)
+        self._source_log = SourceLog(self.name, self.adapter.name)
 
     # --- collects
 
@@ -85,7 +85,7 @@ class SourceRunner:
         loop = asyncio.get_running_loop()
         if self._collecting is None or self._collecting.done():
             self._begun, self._given_up = loop.time(), False
-            self._collecting = asyncio.create_task(observed_collect(self.name, self.adapter.name, self._collect))
+            self._collecting = asyncio.create_task(instrumented_collect(self.name, self.adapter.name, self._collect))
             self._collecting.add_done_callback(retrieve)
         task = self._collecting
         await asyncio.wait({task}, timeout=max(until - loop.time(), 0))
@@ -144,16 +144,16 @@ class SourceRunner:
         self._commands += snapshot.commands
         for problem in snapshot.problems:
             self.failures.count(problem.reason)
-        self._said.problems(snapshot.problems)
+        self._source_log.problems(snapshot.problems)
         self._snapshot, self._snapshot_at, self._snapshot_of = snapshot, self._clock(), source
         self.tried, self.error = True, None
         self.failures.recovered("collect")
-        self._said.up()
+        self._source_log.up()
         return snapshot
 
     def _failed(self, error: AdapterError) -> None:
         self.tried, self.error = True, error
-        self._said.down(error, self.configured.where or "the environment")
+        self._source_log.down(error, self.configured.where or "the environment")
 
     def start(self, checkpoint: Checkpoint | None = None) -> None:
         """Take over a checkpoint and start the follower, where the adapter has one."""

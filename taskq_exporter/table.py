@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from taskq_exporter.shown import QueueOverview, SourceOverview, by_urgency
+from taskq_exporter.overview import QueueOverview, SourceOverview, by_urgency
 from taskq_exporter.units import AT_LEAST, UNKNOWN, count, duration, rate
 
 __all__ = ["Line", "printable", "table"]

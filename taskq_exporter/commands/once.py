@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from taskq_exporter.adapters import Adapters
+from taskq_exporter.command_trace import as_lines, trace_commands
 from taskq_exporter.commands.common import configured_sources, run_loop
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure, redact
 from taskq_exporter.page import render
 from taskq_exporter.report import SourceReport
-from taskq_exporter.trace import as_lines, tracing
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -42,7 +42,7 @@ async def _print_page(arguments: argparse.Namespace) -> int:
     exporter = Exporter()
     failing: dict[str, str] = {}
     try:
-        with tracing(partial(_print_commands, "detect") if arguments.trace else None):
+        with trace_commands(partial(_print_commands, "detect") if arguments.trace else None):
             sources = await configured_sources(arguments, Adapters(), failing)
         for source in sources:
             exporter.add(source, follow=False)
@@ -61,7 +61,7 @@ async def _traced(exporter: Exporter) -> list[SourceReport]:
     """The sources' reports, one after the other, so that their commands stand together."""
     reports = []
     for runner in exporter.runners.values():
-        with tracing(partial(_print_commands, runner.name)):
+        with trace_commands(partial(_print_commands, runner.name)):
             reports.append(await runner.collect(asyncio.get_running_loop().time() + runner.source.timeout + 0.25))
     return reports
 

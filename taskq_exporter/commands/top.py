@@ -19,7 +19,8 @@ from taskq_exporter.commands.common import UsageError, configured_sources, run_l
 from taskq_exporter.durations import duration
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure
-from taskq_exporter.overview import SourceOverview, overview
+from taskq_exporter.overview import SourceOverview
+from taskq_exporter.status import overview
 from taskq_exporter.table import Line, printable, table
 from taskq_exporter.terminal import Screen, is_terminal
 from taskq_exporter.web.api import sources_from

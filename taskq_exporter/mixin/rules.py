@@ -7,7 +7,7 @@ from typing import Any
 
 from taskq_exporter.mixin.alert import Alert
 from taskq_exporter.mixin.alerts import alerts
-from taskq_exporter.mixin.records import ID, gauge, records
+from taskq_exporter.mixin.recording import ID, gauge, records
 from taskq_exporter.mixin.thresholds import Thresholds
 
 __all__ = ["Site", "alert_rules", "recording_rules"]

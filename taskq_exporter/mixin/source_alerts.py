@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskq_exporter.mixin.alert import Alert
-from taskq_exporter.mixin.records import ID, by, gauge, rate
+from taskq_exporter.mixin.recording import ID, by, gauge, rate
 from taskq_exporter.mixin.thresholds import Thresholds
 
 __all__ = ["brokers", "exporters", "schedules", "sources", "workers"]

@@ -54,7 +54,7 @@ class Prometheus(Child):
     """A Prometheus that scrapes once a second. Its first sample comes after about five seconds."""
 
     def __init__(self, scrape_configs: list[dict[str, Any]], *rules: dict[str, Any]) -> None:
-        """Start it, with the content of rule files. Skips the test where it is not installed, and fails it there in CI."""
+        """Start it, with the content of rule files. Skips the test where there is none, and fails it there in CI."""
         binary = shutil.which("prometheus")
         if binary is None:
             message = "prometheus is not installed (Debian: apt install prometheus)"

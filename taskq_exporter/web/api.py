@@ -22,7 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from taskq_exporter import __version__
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.overview import QueueOverview, SourceOverview, overview
+from taskq_exporter.overview import QueueOverview, SourceOverview
+from taskq_exporter.status import overview
 from taskq_exporter.web.keys import EXPORTER
 
 __all__ = ["add_routes", "error", "now", "sources_from"]

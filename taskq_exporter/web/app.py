@@ -9,7 +9,7 @@ from aiohttp import web
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.web import api, check, configuration, discovery, health, metrics, people, probe
 from taskq_exporter.web.keys import DRAINING, EXPORTER, LIFECYCLE, METRICS_PATH, PAGES, Lifecycle, PageOptions
-from taskq_exporter.web.observe import observe
+from taskq_exporter.web.request_log import log_requests
 
 __all__ = ["make_app"]
 
@@ -21,7 +21,7 @@ def make_app(
     lifecycle: Lifecycle | None = None,
 ) -> web.Application:
     """The application with all routes."""
-    app = web.Application(middlewares=[observe])
+    app = web.Application(middlewares=[log_requests])
     app[EXPORTER], app[METRICS_PATH], app[PAGES] = exporter, metrics_path, pages or PageOptions()
     app[DRAINING], app[LIFECYCLE] = asyncio.Event(), lifecycle or Lifecycle()
     metrics.add_routes(app, metrics_path)

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from aiohttp import web
 
 from taskq_exporter.api import AdapterError
+from taskq_exporter.command_trace import as_lines, trace_commands
 from taskq_exporter.credentials import masked
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import redact
 from taskq_exporter.page import render
 from taskq_exporter.report import SourceReport
 from taskq_exporter.scrape import SourceRunner
-from taskq_exporter.trace import as_lines, tracing
 
 __all__ = ["debug_page"]
 
@@ -25,7 +25,7 @@ async def debug_page(exporter: Exporter, runner: SourceRunner, until: float, lin
     """Look at a source as for a page due at the loop's time `until`, and tell each step, with `lines` of the log."""
     seconds, before = until - asyncio.get_running_loop().time(), runner.last_success
     sent: list[str] = []
-    with tracing(lambda *told: sent.extend(as_lines(*told))):
+    with trace_commands(lambda *told: sent.extend(as_lines(*told))):
         connected = await _connect(runner, until)
         [report] = await exporter.gather(until, runners=[runner])
     page = await render(exporter, [report], own=False)

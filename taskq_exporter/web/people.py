@@ -12,7 +12,8 @@ from typing import Final
 from aiohttp import web
 
 from taskq_exporter.exposition import wants_gzip
-from taskq_exporter.overview import SourceOverview, overview
+from taskq_exporter.overview import SourceOverview
+from taskq_exporter.status import overview
 from taskq_exporter.threads import in_thread
 from taskq_exporter.web.keys import EXPORTER, METRICS_PATH
 from taskq_exporter.web.page.document import document

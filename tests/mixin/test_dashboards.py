@@ -13,7 +13,7 @@ from taskq_exporter import cli
 from taskq_exporter.mixin.alerts import alerts
 from taskq_exporter.mixin.dashboards import DASHBOARDS
 from taskq_exporter.mixin.dashboards.panels import Dashboard, Panel
-from taskq_exporter.mixin.records import GAUGES, RATES, gauge, rate, records
+from taskq_exporter.mixin.recording import GAUGES, RATES, gauge, rate, records
 from taskq_exporter.mixin.thresholds import Thresholds
 
 NAMES = {record.name for record in records()}

@@ -11,7 +11,7 @@ from told import AGE, DONE, OBJECTIVE, READY, SITE, promtool, queue, series
 
 from taskq_exporter import cli
 from taskq_exporter.mixin.alerts import alerts
-from taskq_exporter.mixin.records import records
+from taskq_exporter.mixin.recording import records
 from taskq_exporter.mixin.rules import alert_rules
 from taskq_exporter.mixin.thresholds import Thresholds
 from taskq_exporter.schema import FAMILIES
@@ -116,7 +116,12 @@ def test_every_alert_has_a_runbook() -> None:
 def test_the_command_writes_the_files(tmp_path: Path) -> None:
     arguments = ["mixin", "--dir", str(tmp_path), "--set", "stuck_seconds=60", "--annotations=team,tier"]
     assert cli.main([*arguments, "--grafana-url=https://g", "--runbook-url=https://r"]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"recording-rules.yaml", "alerts.yaml", "dashboards"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "recording-rules.yaml",
+        "alerts.yaml",
+        "taskq-guide-rules.yaml",
+        "dashboards",
+    }
     text = (tmp_path / "alerts.yaml").read_text()
     assert "taskq:task_longest_run_seconds:max) > 60" in text
     assert "group_left (label_team, label_tier)" in text

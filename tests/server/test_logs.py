@@ -27,7 +27,7 @@ from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.testing.prometheus import ExporterProcess
 from taskq_exporter.testing.watch import config_file
 from taskq_exporter.web.app import make_app
-from taskq_exporter.web.observe import REQUEST_ID
+from taskq_exporter.web.request_log import REQUEST_ID
 
 MERGED = [structlog.contextvars.merge_contextvars]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskq_exporter.mixin.dashboards.panels import OF_SOURCE, Dashboard, Panel, Query, Row
-from taskq_exporter.mixin.records import FAILED, ID, by, gauge, rate
+from taskq_exporter.mixin.recording import FAILED, ID, by, gauge, rate
 
 __all__ = ["OVERVIEW"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from taskq_exporter.mixin.records import gauge
+from taskq_exporter.mixin.recording import gauge
 
 __all__ = ["OF_QUEUE", "OF_SOURCE", "Dashboard", "Panel", "Query", "Row"]
 

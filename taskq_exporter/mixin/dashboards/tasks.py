@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskq_exporter.mixin.dashboards.panels import OF_QUEUE, Dashboard, Panel, Query, Row
-from taskq_exporter.mixin.records import FAILED, gauge, rate
+from taskq_exporter.mixin.recording import FAILED, gauge, rate
 
 __all__ = ["TASKS"]
 

@@ -11,15 +11,15 @@ from structlog.contextvars import bind_contextvars
 
 from taskq_exporter import tracing
 from taskq_exporter.api import AdapterError
+from taskq_exporter.command_trace import trace_commands
 from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.trace import tracing as told
 
-__all__ = ["observed_collect", "observed_follower"]
+__all__ = ["instrumented_collect", "instrumented_follower"]
 
 _T = TypeVar("_T")
 
 
-async def observed_collect(source: str, adapter: str, work: Callable[[], Awaitable[_T]]) -> _T:
+async def instrumented_collect(source: str, adapter: str, work: Callable[[], Awaitable[_T]]) -> _T:
     """Do the work of a collect, in a task of its own."""
     bind_contextvars(source=source)
     with tracing.span("collect", source=source, adapter=adapter) as span:
@@ -31,14 +31,14 @@ async def observed_collect(source: str, adapter: str, work: Callable[[], Awaitab
 
 
 @contextmanager
-def observed_follower(source: str, adapter: str, ledger: SourceLedger) -> Iterator[None]:
+def instrumented_follower(source: str, adapter: str, ledger: SourceLedger) -> Iterator[None]:
     """Around a follower: a span for each batch of events that it counted."""
     if not tracing.enabled():
         yield
         return
     batch = _Batch(source, adapter)
     ledger.on_events, ledger.on_following = batch.events, batch.end
-    with told(batch.sent):
+    with trace_commands(batch.sent):
         yield
 
 

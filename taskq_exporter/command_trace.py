@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["Listener", "as_lines", "sending", "tracing"]
+__all__ = ["Listener", "as_lines", "sending", "trace_commands"]
 
 _T = TypeVar("_T")
 #: Given the commands of one round trip, the seconds that it took and whether it succeeded; perhaps in a thread.
@@ -21,7 +21,7 @@ _listener: ContextVar[Listener | None] = ContextVar("taskq_exporter_trace", defa
 
 
 @contextmanager
-def tracing(listener: Listener | None) -> Iterator[None]:
+def trace_commands(listener: Listener | None) -> Iterator[None]:
     """Tell `listener`, where there is one, what is sent inside the block, and by tasks that are started there."""
     token = _listener.set(listener)
     try:

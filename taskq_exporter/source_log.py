@@ -8,12 +8,12 @@ import structlog
 
 from taskq_exporter.api import AdapterError, Problem
 
-__all__ = ["Said"]
+__all__ = ["SourceLog"]
 
 log = structlog.get_logger("taskq_exporter")
 
 
-class Said:
+class SourceLog:
     """Remembers what was said last."""
 
     def __init__(self, source: str, adapter: str) -> None:

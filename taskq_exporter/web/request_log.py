@@ -13,7 +13,7 @@ from structlog.contextvars import bound_contextvars
 
 from taskq_exporter import tracing
 
-__all__ = ["REQUEST_ID", "observe"]
+__all__ = ["REQUEST_ID", "log_requests"]
 
 log = structlog.get_logger("taskq_exporter")
 
@@ -23,7 +23,7 @@ SANE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 @web.middleware
-async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, and tell of it."""
     given = request.headers.get(REQUEST_ID, "")
     request_id = given if SANE.fullmatch(given) else uuid4().hex
