@@ -21,12 +21,13 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob(
 PROMTOOL = shutil.which("promtool")
 
 
-def blocks(language: str) -> list[Any]:
-    """Every block of a language, named by its page and line; one with a title is a part of something else."""
+def blocks(language: str, title: str = "") -> list[Any]:
+    """Every block of a language and title, named by its page and line; one with a title is a part of something else."""
+    head = f'{language} title="{title}"' if title else language
     found = []
     for page in PAGES:
         text = page.read_text("utf-8")
-        for match in re.finditer(rf"^ *```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
+        for match in re.finditer(rf"^ *```{head}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
             line = text[: match.start()].count("\n") + 1
             found.append(pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{line}"))
     return found
@@ -53,6 +54,18 @@ def test_configurations_load(text: str, tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     variables = dict.fromkeys(re.findall(r"\$\{(\w+)", text), "redis://broker/0")
     load_config(path, Adapters(), variables)
+
+
+@pytest.mark.parametrize("text", blocks("yaml", "values"))
+def test_the_chart_knows_these_values(text: str) -> None:
+    values = yaml.safe_load((ROOT / "helm" / "taskq-exporter" / "values.yaml").read_text("utf-8"))
+
+    def known(given: Any, default: Any) -> None:
+        for key, value in given.items() if isinstance(given, dict) and default else ():
+            assert key in default
+            known(value, default[key])
+
+    known(yaml.safe_load(text), values)
 
 
 @pytest.mark.parametrize("text", blocks("promql"))
