@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,12 +123,8 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
 
 
 @pytest.fixture
-def logs(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+def logs(capfd: pytest.CaptureFixture[str]) -> None:
     configure("debug", "logfmt")
-    yield
-    root.handlers[:], root.level = before
 
 
 async def test_a_page_of_one_configured_source_and_nothing_else(fleet: Fleet) -> None:

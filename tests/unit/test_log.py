@@ -6,26 +6,12 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 import taskq_exporter.log as log
 from taskq_exporter.credentials import passwords, without_credentials
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    root, level = logging.getLogger(), logging.getLogger("taskq_exporter").level
-    before = (root.handlers[:], root.level)
-    yield
-    root.handlers[:], root.level = before
-    logging.captureWarnings(False)
-    monkeypatch.undo()
-    logging.getLogger("taskq_exporter").setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("form", ["json", "logfmt"])
