@@ -95,6 +95,10 @@ class _Text:
         for cost in (cost for cost in of.labels[:NAMED] if cost.advice):
             text = f"label {cost.label}: {cost.series:,} series, {cost.without:,} without it ({cost.advice})"
             yield from self.wrapped("", text)
+        for compat in of.compat:
+            yield from self.wrapped("compat", f"{compat.mapping}: {compat.series:,} of these series")
+            for name, why in compat.not_known.items():
+                yield from self.wrapped("", f"without {name}: {why}")
 
     def wrapped(self, word: str, text: str, advice: str = "", *, left: int = LEFT) -> Iterator[str]:
         """A word on the left, the text beside it, and below it what to do."""

@@ -76,6 +76,16 @@ class MappedLedger(SourceLedger):
         super().waited(queue, seconds, task, worker)
         self._measure(WAITED, queue, task, worker, "", seconds)
 
+    def count(self, family: str, labels: Sequence[str], n: float = 1) -> None:
+        super().count(family, labels, n)
+        for name, theirs, _ in self._of_own(family, labels):
+            self._add(name, theirs, n)
+
+    def observe(self, family: str, labels: Sequence[str], value: float) -> None:
+        super().observe(family, labels, value)
+        for name, theirs, bounds in self._of_own(family, labels):
+            self._observe(name, theirs, bounds, value)
+
     # --- what the core does with it
 
     def freeze(self, *, with_cursor: bool = True) -> LedgerView:
@@ -148,6 +158,11 @@ class MappedLedger(SourceLedger):
             return None
         admit = self._names.admit
         return {"queue": admit("queue", queue), "task": admit("task", task), "worker": admit("worker", worker)}
+
+    def _of_own(self, family: str, labels: Sequence[str]) -> Iterator[tuple[str, Labels, tuple[float, ...]]]:
+        """Theirs that are made of a family of the adapter's own."""
+        if family in self._rules and (admitted := self._admitted(family, labels)) is not None:
+            yield from self._theirs(family, dict(zip(self._families[family].labels, admitted, strict=True)))
 
     def _theirs(self, what: str, facts: dict[str, str]) -> Iterator[tuple[str, Labels, tuple[float, ...]]]:
         for family, rule in self._rules.get(what, ()):

@@ -13,10 +13,10 @@ from fakes import Clock
 from reports import key, report, series
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.api import NameFilter, Outcome, QueueStats, Snapshot, State, WorkerStats
+from taskq_exporter.api import Family, NameFilter, Outcome, QueueStats, Snapshot, State, WorkerStats
 from taskq_exporter.checkpoint import Checkpoint, StateDir
 from taskq_exporter.compat.ledger import MappedLedger
-from taskq_exporter.compat.mapping import MappedFamily, load, mapped_families, mapping_names
+from taskq_exporter.compat.mapping import MappedFamily, Rule, load, mapped_families, mapping_names
 from taskq_exporter.config import load_config
 from taskq_exporter.mistakes import ConfigError
 from taskq_exporter.names import Names
@@ -48,13 +48,15 @@ def ledger_of(families: tuple[MappedFamily, ...], clock: Clock | None = None, **
 
 @pytest.mark.parametrize("name", mapping_names())
 def test_a_mapping_fits_the_schema(name: str) -> None:
+    adapters = Adapters()
+    families = {**FAMILIES, **{n: f for of in load(name).adapters for n, f in adapters.get(of).families.items()}}
     for theirs in mapped(name):
         assert re.fullmatch("[a-z_]+", theirs.name)
         assert theirs.name.endswith("_total") == (theirs.family.kind == "counter")
         assert bool(theirs.buckets) == (theirs.family.kind == "histogram")
         assert theirs.name.startswith(load(name).prefix)
         for rule in theirs.rules:
-            ours = FAMILIES[rule.family]
+            ours = families[rule.family]
             assert (ours.kind == "gauge") == (theirs.family.kind == "gauge")
             assert tuple(rule.labels) == theirs.family.labels
             known = {*ours.labels, *TOLD.get(rule.family, ())}
@@ -114,6 +116,28 @@ def test_what_expires_takes_nothing_from_what_goes_on() -> None:
     view = ledger.freeze()
     assert [labels[1] for labels, *_ in view.counters["taskq_tasks_finished_total"]] == ["often"]
     assert view.counters["django_tasks_completed_total"][0][:2] == (("default", "q"), 7)
+
+
+def test_an_adapters_own_families_go_by_other_names_too() -> None:
+    def family(name: str, *labels: str, **more: Any) -> Family:
+        return Family(name=name, kind="histogram" if more else "counter", help="", labels=labels, **more)
+
+    def theirs(of: Family, ours: str) -> MappedFamily:
+        rule = Rule.model_validate({"family": ours, "labels": {"q": "queue"}})
+        return MappedFamily(mapping="m", family=of, rules=(rule,), merge="sum", starts_at_zero=False)
+
+    ours = [family("taskq_x_total", "queue", "kind"), family("taskq_x_seconds", "queue", buckets=(1.0,))]
+    ledger = ledger_of(
+        (theirs(family("y_total", "q"), "taskq_x_total"), theirs(family("y", "q", buckets=(5.0,)), "taskq_x_seconds")),
+        own={of.name: of for of in ours},
+    )
+    for kind in ("a", "b"):
+        ledger.count("taskq_x_total", ("q", kind), 2)
+    ledger.observe("taskq_x_seconds", ("q",), 3.0)
+    view = ledger.freeze()
+    assert view.counters["y_total"][0][:2] == (("q",), 4)
+    assert view.histograms["y"][0][:2] == (("q",), (1, 0))
+    assert view.histograms["taskq_x_seconds"][0][1] == (0, 1)
 
 
 def test_a_new_series_is_shown_at_zero_first() -> None:

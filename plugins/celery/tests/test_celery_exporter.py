@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from taskq_exporter.commands.checkup import lines
+from taskq_exporter.doctor import examine
 from taskq_exporter.testing import Page, watch
 from taskq_exporter.testing.child import Child, clean_environment
 from taskq_exporter.testing.processes import free_port, new_directory
@@ -44,6 +46,10 @@ async def test_every_family_under_their_labels(redis_url: str, project: Any) -> 
             ),
             "all have ended",
         )
+        (found,) = (report := await examine(watched.exporter)).sources
+    assert [cost.mapping for cost in found.compat] == ["celery-exporter"]
+    assert found.compat[0].series == sum(name.startswith("celery_") for name, _ in page.series())
+    assert "  compat   celery-exporter: " in "\n".join(lines(report))
     at_host = ("name", "hostname", "queue_name")
     sent = {"slow": 1, "fail": 1, "soft": 1, "retry": 3, "reject": 1, "ok": 3}
     assert told(page, "celery_task_sent_total", *at_host) == {
