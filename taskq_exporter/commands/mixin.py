@@ -13,6 +13,7 @@ import yaml
 
 from taskq_exporter.commands.common import UsageError
 from taskq_exporter.mixin.dashboards import DASHBOARDS
+from taskq_exporter.mixin.guide import guide_rules
 from taskq_exporter.mixin.rules import Site, alert_rules, recording_rules
 from taskq_exporter.mixin.thresholds import Thresholds
 
@@ -38,7 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
     thresholds = _thresholds(arguments.set)
     names = tuple(name.strip() for name in arguments.annotations.split(",") if name.strip())
     site = Site(grafana_url=arguments.grafana_url, runbook_url=arguments.runbook_url, annotations=names)
-    files = {"recording-rules.yaml": recording_rules(), "alerts.yaml": alert_rules(thresholds, site)}
+    files = {
+        "recording-rules.yaml": recording_rules(),
+        "alerts.yaml": alert_rules(thresholds, site),
+        "taskq-guide-rules.yaml": guide_rules(),
+    }
     texts = {name: yaml.safe_dump(content, sort_keys=False, width=1000) for name, content in files.items()}
     texts |= {f"dashboards/{board.uid}.json": json.dumps(board.json(), indent=2) + "\n" for board in DASHBOARDS}
     try:
