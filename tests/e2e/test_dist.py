@@ -81,7 +81,7 @@ def test_version(installed: Path, tmp_path: Path) -> None:
 def test_every_adapter_loads(installed: Path, tmp_path: Path) -> None:
     listed = run(installed / "taskq-exporter", "adapters", cwd=tmp_path)
     names = [line.split()[0] for line in listed.splitlines()]
-    assert names == ["celery", "django_tasks_redis", "host", "postgres", "taskflow"], listed
+    assert names == ["celery", "django_tasks_redis", "host", "postgres", "redis_pubsub", "taskflow"], listed
 
 
 def test_once_against_a_real_broker(installed: Path, tmp_path: Path, redis_url: str) -> None:

@@ -50,6 +50,7 @@ def test_it_loads(config: Config) -> None:
         "mails",
         "billing",
         "flow",
+        "allocator",
         "machine",
     ]
 
@@ -77,4 +78,4 @@ def test_what_is_commented_out_would_load_too(adapters: Adapters, tmp_path: Path
     (tmp_path / "sources.d").mkdir()
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    assert len(load_config(path, adapters, {"CELERY_BROKER_URL": "redis://broker/0"}).sources) == 6
+    assert len(load_config(path, adapters, {"CELERY_BROKER_URL": "redis://broker/0"}).sources) == 7

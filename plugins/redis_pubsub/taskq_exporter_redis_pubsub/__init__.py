@@ -1,0 +1,1 @@
+"""taskq-exporter adapter for task allocation over Redis pub/sub."""
