@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
+from taskq_exporter.text import printable
+
 __all__ = ["Listener", "as_lines", "sending", "trace_commands"]
 
 _T = TypeVar("_T")
@@ -55,6 +57,6 @@ def as_lines(commands: Sequence[str], seconds: float, succeeded: bool) -> Iterat
     """What a listener is told, as text for people: a line for each command, the time of the round trip on the first."""
     for i, command in enumerate(commands):
         took = f"{seconds * 1000:8.1f} ms" if i == 0 else f"{'+':>8}   "
-        text = "".join(c if c.isprintable() else "?" for c in " ".join(command.split()))
+        text = printable(" ".join(command.split()))
         cut = f"{text[:SHOWN]}... ({len(text)} characters)" if len(text) > SHOWN else text
         yield f"{took}  {cut}" + ("" if succeeded else "  (failed)")

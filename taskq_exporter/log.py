@@ -14,6 +14,7 @@ from urllib.parse import quote
 import structlog
 
 from taskq_exporter.credentials import passwords
+from taskq_exporter.text import printable
 
 __all__ = ["configure", "keep_secret", "redact"]
 
@@ -81,7 +82,8 @@ def configure(level: str, form: str) -> None:
     )
 
     def redacted(logger: Any, method: str, event: Any) -> str:
-        return redact(str(render(logger, method, event)))
+        # others chose the texts in it: none of them ends a line, or is obeyed by the terminal that shows it
+        return printable(redact(str(render(logger, method, event))))
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

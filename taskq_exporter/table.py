@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from taskq_exporter.overview import QueueOverview, SourceOverview, by_urgency
+from taskq_exporter.text import printable
 from taskq_exporter.units import AT_LEAST, UNKNOWN, count, duration, rate
 
-__all__ = ["Line", "printable", "table"]
+__all__ = ["Line", "table"]
 
 #: Columns that a name keeps at least when the terminal is narrow.
 NAME: Final = 12
@@ -78,11 +79,6 @@ def table(sources: Sequence[SourceOverview], width: int) -> list[Line]:
         text = _cut(GAP.join([*left, *right, why]).rstrip(), width)
         lines.append(Line(text, "head" if i == 0 else "bad" if why else ""))
     return lines
-
-
-def printable(text: str) -> str:
-    r"""`text` without anything that a terminal obeys: such a character stands as \x1b or \u202e."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _complaint(source: SourceOverview) -> str:

@@ -8,7 +8,7 @@ from operator import itemgetter
 
 from taskq_exporter.doctor import Checkup, Report
 from taskq_exporter.overview import QueueOverview, WorkerOverview
-from taskq_exporter.table import printable
+from taskq_exporter.text import printable
 from taskq_exporter.units import duration
 
 __all__ = ["lines"]

@@ -21,8 +21,9 @@ from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure
 from taskq_exporter.overview import SourceOverview
 from taskq_exporter.status import overview
-from taskq_exporter.table import Line, printable, table
+from taskq_exporter.table import Line, table
 from taskq_exporter.terminal import Screen, is_terminal
+from taskq_exporter.text import printable
 from taskq_exporter.web.api import sources_from
 from taskq_exporter.web.client import FetchError, add_url_argument, fetch_json
 

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from taskq_exporter.text import printable
+
 __all__ = ["PASSWORD", "USERNAME", "FetchError", "add_url_argument", "fetch_json"]
 
 #: Variables with the credentials, which must not stand among the arguments, where every process sees them.
@@ -68,7 +70,7 @@ async def fetch_json(url: str, *, timeout: float = 30.0) -> Any:
 
 
 def _decode(url: str, status: int, text: str) -> Any:
-    line = "".join(c if c.isprintable() else " " for c in text[:SHOWN]).strip()
+    line = printable(" ".join(text[:SHOWN].split()))
     if status == 401:
         raise FetchError(f"{url}: not authorized; set {USERNAME} and {PASSWORD}, or use ~/.netrc")
     if status == 404:

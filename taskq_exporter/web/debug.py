@@ -17,6 +17,7 @@ from taskq_exporter.log import redact
 from taskq_exporter.page import render
 from taskq_exporter.report import SourceReport
 from taskq_exporter.scrape import SourceRunner
+from taskq_exporter.text import printable
 
 __all__ = ["debug_page"]
 
@@ -63,9 +64,9 @@ def _source(runner: SourceRunner, seconds: float) -> Iterator[str]:
         url = f"not known: {error}"
     page = "" if math.isinf(seconds) else f", the page is due in {seconds:.1f} s"
     adapter = runner.adapter
-    yield f"Source:     {_line(runner.name)}"
+    yield f"Source:     {printable(runner.name)}"
     yield f"Adapter:    {adapter.name} ({adapter.distribution} {adapter.version})"
-    yield f"URL:        {_line(url)}"
+    yield f"URL:        {printable(url)}"
     yield f"Configured: {runner.configured.where or 'in the environment'}"
     yield f"Deadline:   timeout {runner.source.timeout:g} s{page}"
 
@@ -76,7 +77,7 @@ def _collect(runner: SourceRunner, report: SourceReport, *, again: bool) -> str:
         return f"{took}, up" + (f"; shown again, {report.snapshot_age or 0:.1f} s old" if again else "")
     error = runner.error
     return f"{took}, down: " + (
-        f"{error.reason.value}: {_line(str(error))}" if error is not None else "no answer in time"
+        f"{error.reason.value}: {printable(str(error))}" if error is not None else "no answer in time"
     )
 
 
@@ -86,14 +87,10 @@ def _said(report: SourceReport) -> Iterator[str]:
     if (shown := report.snapshot) is not None:
         problems = [f"cannot read {p.part}: {p.reason.value}: {p.message}" for p in shown.problems]
         findings = [f"{f.level}: {f.text}: {f.advice}".removesuffix(": ") for f in shown.findings]
-        yield from _section("Problems", [*map(_line, problems)])
-        yield from _section("Findings", [*map(_line, findings)])
+        yield from _section("Problems", [*map(printable, problems)])
+        yield from _section("Findings", [*map(printable, findings)])
 
 
 def _section(title: str, lines: Sequence[str], nothing: str = "none") -> Iterator[str]:
     yield f"\n{title}:"
     yield from (f"  {line}" for line in (lines or [nothing]))
-
-
-def _line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from taskq_exporter.overview import QueueOverview, SourceOverview
-from taskq_exporter.table import printable, table
+from taskq_exporter.table import table
+from taskq_exporter.text import printable
 
 
 def source(name: str = "shop", state: Any = "up", *queues: QueueOverview, **of: Any) -> SourceOverview:
