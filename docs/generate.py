@@ -8,6 +8,7 @@ from pathlib import Path
 from adapter_pages import adapter_page
 from chart_files import chart_files
 from chart_schema import values_schema
+from compat_page import compat_page
 from configuration_page import configuration_page
 from metrics_page import metrics_page
 
@@ -23,6 +24,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "metrics.md": metrics_page(),
         DOCS / "configuration.md": configuration_page(),
+        DOCS / "compat.md": compat_page(),
         **{DOCS / "adapters" / f"{name}.md": adapter_page(adapters.get(name)) for name in adapters.names},
         **{CHART / "files" / name: text for name, text in chart_files().items()},
         CHART / "values.schema.json": values_schema(CHART),
