@@ -22,6 +22,8 @@ from taskq_exporter_redis_pubsub.names import (
 
 __all__ = ["Follower", "follow"]
 
+#: Seconds behind from which on the times in messages tell more of us than of the server.
+BEHIND = 1.0
 _LEVELS = {True: "high", False: "normal", None: ""}
 
 
@@ -38,7 +40,7 @@ async def follow(source: Source, client: Client, ledger: Ledger) -> None:
         ledger.gap()
         ledger.counts("enqueued", "received")
         while True:
-            follower.feed(messages, time.time())
+            follower.feed(messages, time.time(), behind=subscription.lag > BEHIND)
             ledger.following(subscription.lag)
             ledger.commands(subscription.commands - told)
             told = subscription.commands
@@ -53,8 +55,8 @@ class Follower:
         self._queues = client.queues
         self._ledger = ledger
 
-    def feed(self, messages: Iterable[tuple[bytes, bytes]], now: float) -> None:
-        """Count messages that came at `now` (Unix seconds): their channel and payload."""
+    def feed(self, messages: Iterable[tuple[bytes, bytes]], now: float, *, behind: bool = False) -> None:
+        """Count messages that came at `now` (Unix seconds), or are read late: channel and payload of each."""
         total = undecodable = 0
         for channel, payload in messages:
             total += 1
@@ -65,13 +67,13 @@ class Follower:
                 continue
             if self._source.queues.wants(message.queue) and self._source.tasks.wants(message.task):
                 self._queues.saw(message.queue)
-                self._count(channel.decode(errors="replace"), message)
+                self._count(channel.decode(errors="replace"), message, None if behind else message.seconds)
         self._ledger.events(total)
         if undecodable:
             self._ledger.dropped(DropReason.DECODE, undecodable)
 
-    def _count(self, channel: str, message: Published | Allocated) -> None:
-        ledger, queue, task, seconds = self._ledger, message.queue, message.task, message.seconds
+    def _count(self, channel: str, message: Published | Allocated, seconds: float | None) -> None:
+        ledger, queue, task = self._ledger, message.queue, message.task
         if isinstance(message, Published):
             ledger.count(MESSAGES, (channel, PUBLISHED))
             if seconds is not None:

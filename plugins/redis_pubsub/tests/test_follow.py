@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pubsub_allocator import Allocator
 
 from taskq_exporter.testing.watch import watch
@@ -34,6 +35,19 @@ async def test_latency_by_the_times_in_messages(allocator: Allocator, source: di
     assert page.total("taskq_redis_pubsub_allocation_duration_seconds_bucket", queue="q", le="0.1") == 0
     assert page.total("taskq_redis_pubsub_allocation_duration_seconds_count", queue="q", method="direct") == 1
     assert f"# TYPE {LATENCY} histogram\n" in openmetrics
+
+
+async def test_a_follower_that_is_behind_knows_no_latency(
+    allocator: Allocator, source: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskq_exporter_redis_pubsub.follow.BEHIND", -1.0)  # it always is
+    async with watch(source, follow=True) as watched:
+        await watched.following()
+        allocator.publish("t", "q")
+        allocator.allocate("t", "q", "w")
+        page = await watched.until(lambda p: p.total(MESSAGES) == 2, "two messages")
+    assert not page.values(f"{LATENCY}_count")
+    assert not page.values("taskq_redis_pubsub_allocation_duration_seconds_count")
 
 
 async def test_anybody_may_publish_anything(allocator: Allocator, source: dict[str, Any]) -> None:
