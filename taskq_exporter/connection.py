@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from taskq_exporter.api import AdapterError, Reason
+from taskq_exporter.background import Background
 
 __all__ = ["Connection"]
 
@@ -27,7 +28,7 @@ class Connection:
         self._ready: asyncio.Future[Any] | None = None
         self._closing: asyncio.Event | None = None
         self._owner: asyncio.Task[None] | None = None
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving = Background()
 
     async def client(self) -> Any:
         """The client, connecting where needed. Raises what connect() raises."""
@@ -48,9 +49,7 @@ class Connection:
         """Leave the client in the background; the next client() connects anew."""
         owner, closing, self._ready, self._owner = self._owner, self._closing, None, None
         if owner is not None and closing is not None:
-            task = asyncio.create_task(_leave(owner, closing))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._leaving.start(_leave(owner, closing))
 
     async def close(self) -> None:
         """Leave the client, and wait until it is left, at most twice CLOSE_TIMEOUT."""

@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 
 from taskq_exporter.api import Reason
+from taskq_exporter.background import Background
 from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import CheckpointError, StateDir
 from taskq_exporter.report import SourceReport, Violation
@@ -54,7 +55,7 @@ class Exporter:
         self._writing: asyncio.Future[None] | None = None
         self._unwritten: set[str] = set()  # sources whose checkpoint could not be written
         self._timer: asyncio.Task[None] | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring = Background()
         self._violated: set[tuple[str, str]] = set()
 
     def add(self, configured: ConfiguredSource, *, follow: bool = True) -> SourceRunner:
@@ -109,9 +110,7 @@ class Exporter:
             before = self.runners
             self._watch(runners)
         for runner in gone:
-            task = asyncio.create_task(runner.retire())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retiring.start(runner.retire())
         changed += [runner.name for runner in gone if runner.name in runners]
         return Changes(
             added=[name for name in runners if name not in before],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from taskq_exporter.background import Background
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.sources import Module
@@ -39,7 +40,7 @@ class Targets:
         self.exporter = Exporter()
         self._watched: dict[str, _Watched] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring = Background()
 
     @contextmanager
     def page(self, target: Target) -> Iterator[SourceRunner]:
@@ -88,9 +89,7 @@ class Targets:
     def _drop(self, name: str) -> None:
         runner = self._watched.pop(name).runner
         self.exporter.runners = {n: r for n, r in self.exporter.runners.items() if n != name}
-        task = asyncio.create_task(runner.retire())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring.start(runner.retire())
 
     def _sweep_later(self) -> None:
         if self._timer is None:
@@ -115,7 +114,7 @@ class Fleet:
         self._modules = modules
         self._configured: Sequence[Module] = ()
         self._targets: dict[str, Targets] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Background()
 
     def module(self, name: str) -> Targets | None:
         """The targets of a module; None where there is no such module."""
@@ -145,6 +144,4 @@ class Fleet:
                 targets.configure(module)
             self._targets[module.name] = targets
         for targets in before.values():
-            task = asyncio.create_task(targets.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing.start(targets.close())

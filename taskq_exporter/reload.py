@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from taskq_exporter.adapters import Adapters
+from taskq_exporter.background import Background
 from taskq_exporter.config import load_config
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.mistakes import ConfigError
@@ -31,7 +32,7 @@ class Reloader:
         self._exporter, self._path, self._adapters, self._shard = exporter, path, adapters, shard
         self._config = config
         self._lock = asyncio.Lock()
-        self._looks: set[asyncio.Task[object]] = set()
+        self._looks = Background()
 
     @property
     def config(self) -> Config:
@@ -68,9 +69,7 @@ class Reloader:
             told = {what: ", ".join(names) for what, names in kinds if names}
             log.info("configuration reloaded", **told)
             if changes.added or changes.changed:  # so that each has a state also where nobody scrapes
-                look = asyncio.create_task(self._exporter.gather())
-                self._looks.add(look)
-                look.add_done_callback(self._looks.discard)
+                self._looks.start(self._exporter.gather())
             changed = "; ".join(f"{what}: {names}" for what, names in told.items()) or "nothing changed"
             return "\n".join([changed, *(f"{BAD_FILE}: {line}" for line in _errors(config))])
 

@@ -16,6 +16,7 @@ import structlog
 
 from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import AdapterError, Finding, Reason, Snapshot
+from taskq_exporter.background import Background
 from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint
 from taskq_exporter.connection import Connection
@@ -63,7 +64,7 @@ class SourceRunner:
         self.frozen = LedgerView()  # what pages may show: with checkpoints, what the last one holds
         self.retired = False  # another one counts under its name, or none: its checkpoint is written no more
         self._connection = self._connect()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving = Background()
         self._collecting: asyncio.Task[Snapshot] | None = None
         self._begun = 0.0  # the loop's time when it was started
         self._given_up = False  # whether somebody waited for it in vain
@@ -282,9 +283,7 @@ class SourceRunner:
         if not configured.connects_as(before):
             self.source = make_source(configured)
             self.failures.timeout = config.timeout
-            leaving = asyncio.create_task(self._leave(self._connection))
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            self._leaving.start(self._leave(self._connection))
             self._connection = self._connect()
             self.follower.restart(self.source)
         elif config == before.config:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from taskq_exporter.api import QueueStats, Snapshot, State, WorkerStats
+from taskq_exporter.background import Background
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import redact
 from taskq_exporter.names import clean
@@ -27,11 +28,10 @@ from taskq_exporter.overview import (
 from taskq_exporter.points import worker_states
 from taskq_exporter.report import SourceReport
 from taskq_exporter.scrape import SourceRunner
-from taskq_exporter.threads import retrieve
 
 __all__ = ["known_overview", "overview"]
 
-_looking: set[asyncio.Task[Any]] = set()
+_looking = Background()
 
 
 async def overview(
@@ -50,11 +50,7 @@ async def overview(
     old = [r for r in runners if now - r.history.noted_at > max_age]
     # each for itself, so that one that hangs keeps none of the others from being known; and under no deadline: a
     # collect that somebody gives up on counts as an error
-    looks = [asyncio.create_task(exporter.gather(runners=[runner])) for runner in old]
-    for look in looks:
-        _looking.add(look)
-        look.add_done_callback(_looking.discard)
-        look.add_done_callback(retrieve)
+    looks = [_looking.start(exporter.gather(runners=[runner])) for runner in old]
     if looks:
         await asyncio.wait(looks, timeout=None if math.isinf(patience) else patience)
     return [known_overview(runner) for runner in runners]

@@ -8,12 +8,12 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 
 from taskq_exporter import tracing
 from taskq_exporter.adapters import Adapters
+from taskq_exporter.background import Background
 from taskq_exporter.checkpoint import StateDir
 from taskq_exporter.commands import listening
 from taskq_exporter.commands.common import UsageError, file_config, run_loop
@@ -117,15 +117,13 @@ async def serve(
     server = Server(app, addresses, web_config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[Any]] = set()
+    background = Background()
 
     def reload() -> None:
         if reloader is None:
             log.info("nothing to reload: the sources come from the environment")
             return
-        task = asyncio.create_task(reloader.reload_by_signal())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        background.start(reloader.reload_by_signal())
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -141,13 +139,13 @@ async def serve(
             raise UsageError(str(error)) from None
         exporter.start_timer()
         # not ready before each source has succeeded or failed once, whether or not somebody scrapes
-        tasks.add(asyncio.create_task(exporter.gather() if config else _find(exporter, adapters, arguments.shard)))
+        background.start(exporter.gather() if config else _find(exporter, adapters, arguments.shard))
         await stop.wait()
         log.info("stopping")
         stop.clear()
         await server.drain(arguments.shutdown_delay, hurry=stop)
     finally:
-        for task in tasks:
+        for task in background:
             task.cancel()
         await server.stop()
         await exporter.close()
