@@ -34,9 +34,9 @@ def connect(source: Source) -> AbstractAsyncContextManager[Client]:
 
 
 @hookimpl
-async def collect(source: Source, client: Client) -> Snapshot:
+async def collect(client: Client) -> Snapshot:
     """Queues and workers now. Raises AdapterError."""
-    return await collecting.collect(source, client)
+    return await collecting.collect(client)
 
 
 @hookimpl
@@ -52,9 +52,9 @@ async def detect(env: Mapping[str, str]) -> Iterable[Detected]:
 
 
 @hookimpl
-async def diagnose(source: Source, client: Client) -> Iterable[Finding]:
+async def diagnose(client: Client) -> Iterable[Finding]:
     """What `check` says. Raises AdapterError."""
-    return await checks.diagnose(source, client)
+    return await checks.diagnose(client)
 
 
 @hookimpl

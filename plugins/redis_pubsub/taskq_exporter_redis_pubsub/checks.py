@@ -46,9 +46,9 @@ async def detect(env: Mapping[str, str]) -> list[Detected]:
     return []
 
 
-async def diagnose(source: Source, client: Client) -> list[Finding]:
+async def diagnose(client: Client) -> list[Finding]:
     """What was found, beside the problems of a collect. Raises as collect()."""
-    snapshot = await collect(source, client)
+    snapshot = await collect(client)
     found = [Finding(level="ok", text=f"{snapshot.server or 'server'} {snapshot.server_version} answers".strip())]
     if not snapshot.workers:
         advice = "call register_worker() of the allocator; is this the database of its REDIS_URL?"

@@ -20,8 +20,8 @@ __all__ = ["QUEUES", "WORKERS", "Client", "KnownQueues", "connect"]
 #: Queues and workers that are asked about in one collect.
 QUEUES = 1_000
 WORKERS = 1_000
-#: Keys of active tasks that are counted.
-ACTIVE_TASKS = 100_000
+#: Keys of workers and active tasks that one search takes in.
+KEYS = 100_000
 
 
 class KnownQueues:
@@ -32,7 +32,7 @@ class KnownQueues:
         self._seen: dict[str, float] = {}
 
     def saw(self, *queues: str) -> None:
-        """A list, a channel, a worker or a message named these."""
+        """Something named these."""
         now = time.monotonic()
         for queue in queues:
             if queue in self._seen or len(self._seen) < 2 * QUEUES:  # hostile names must not fill the memory
@@ -54,11 +54,11 @@ class Client:
 
     def __init__(self, redis: RedisClient, source: Source, queues: KnownQueues, stack: AsyncExitStack) -> None:
         self.redis = redis
-        self.queues = queues
         self.server_info = ServerInfo(source.disabled)
         #: Tasks that each worker runs, as of the last search.
         self.active: Counter[str] = Counter()
         self._source = source
+        self._queues = queues
         self._stack = stack
         self._searches: tuple[Discovery, Discovery] | None = None
         self._told = 0
@@ -91,10 +91,19 @@ class Client:
             problems.append(Problem(reason=Reason.COST, part="workers", message=text))
         return names[:WORKERS], problems
 
-    async def _find_queues(self) -> set[str]:
-        found = {_name(key, QUEUE) async for key in scan(self.redis, f"{QUEUE}*", "list")}
-        self.queues.saw(*found)
-        return found
+    def saw(self, *queues: str) -> None:
+        """A list, a channel, a worker or a message named these; those that nobody wants take no room."""
+        self._queues.saw(*filter(self._source.queues.wants, queues))
+
+    def queues(self) -> list[str]:
+        """The queues to ask about: expected ones first, the others sorted."""
+        wanted = self._source.queues
+        return [*dict.fromkeys((*wanted.expected, *filter(wanted.wants, self._queues.names())))]
+
+    async def _find_queues(self) -> tuple[str, ...]:
+        async for key in scan(self.redis, f"{QUEUE}*", "list"):
+            self.saw(_name(key, QUEUE))
+        return ()
 
     async def _find_workers(self) -> set[str]:
         """Workers by their hashes; also what they run, and queues that somebody listens to."""
@@ -104,11 +113,11 @@ class Client:
                 workers.add(_name(key, REGISTERED))
             elif ACTIVE.encode() in key:
                 active.add(key)
-                if len(active) > ACTIVE_TASKS:
-                    raise AdapterError(Reason.COST, f"more than {ACTIVE_TASKS} keys of active tasks")
+            if len(workers) + len(active) > KEYS:
+                raise AdapterError(Reason.COST, f"more than {KEYS} keys of workers and of active tasks")
         self.active = Counter(_name(key, WORKER).partition(ACTIVE)[0] for key in active)
         channels = await self.redis.command("PUBSUB", "CHANNELS", f"{TASKS}*")
-        self.queues.saw(*(_name(channel, TASKS) for channel in channels if not channel.startswith(PRIORITY.encode())))
+        self.saw(*(_name(channel, TASKS) for channel in channels if not channel.startswith(PRIORITY.encode())))
         return workers
 
 

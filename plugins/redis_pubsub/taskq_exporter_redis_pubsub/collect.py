@@ -13,7 +13,6 @@ from taskq_exporter.api import (
     QueueStats,
     Reason,
     Snapshot,
-    Source,
     State,
 )
 from taskq_exporter_redis_pubsub.client import QUEUES, Client
@@ -59,7 +58,7 @@ _PARTS = {
 }
 
 
-async def collect(source: Source, client: Client) -> Snapshot:
+async def collect(client: Client) -> Snapshot:
     """What is true now.
 
     Raises:
@@ -80,9 +79,13 @@ async def collect(source: Source, client: Client) -> Snapshot:
     listening = _counts(replies[len(names)], names, problems)
     searched = not any(part == "workers" for _, part in problems)
     workers = list(_workers(names, replies, listening, client.active if searched else None, problems))
-    client.queues.saw(*(queue for worker in workers for queue in worker.queues))
+    client.saw(*(queue for worker in workers for queue in worker.queues))
 
-    queues = _wanted(source, client, problems)
+    queues = client.queues()
+    if len(queues) > QUEUES:
+        text = f"more than {QUEUES} queues: name those to watch in `queues: {{include: […]}}`"
+        _note(problems, AdapterError(Reason.COST, text), "queues")
+        del queues[QUEUES:]
     *lengths, subscribers = await client.redis.pipeline(
         [*(("LLEN", f"{QUEUE}{queue}") for queue in queues), _subscribers(TASKS, queues)]
     )
@@ -130,16 +133,6 @@ def _workers(
                 _note(problems, fields, "workers")
         elif worker := worker_of(name, fields, None if listening is None else listening[name] > 0, active):
             yield worker
-
-
-def _wanted(source: Source, client: Client, problems: dict[tuple[Reason, str], Problem]) -> list[str]:
-    """The queues to ask about, expected ones first."""
-    wanted = source.queues
-    names = [*dict.fromkeys((*wanted.expected, *filter(wanted.wants, client.queues.names())))]
-    if len(names) > QUEUES:
-        text = f"more than {QUEUES} queues: name those to watch in `queues: {{include: […]}}`"
-        _note(problems, AdapterError(Reason.COST, text), "queues")
-    return names[:QUEUES]
 
 
 def _subscribers(prefix: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class Follower:
 
     def __init__(self, source: Source, client: Client, ledger: Ledger) -> None:
         self._source = source
-        self._queues = client.queues
+        self._saw = client.saw
         self._ledger = ledger
 
     def feed(self, messages: Iterable[tuple[bytes, bytes]], now: float, *, behind: bool = False) -> None:
@@ -66,7 +66,7 @@ class Follower:
                 undecodable += 1
                 continue
             if self._source.queues.wants(message.queue) and self._source.tasks.wants(message.task):
-                self._queues.saw(message.queue)
+                self._saw(message.queue)
                 self._count(channel.decode(errors="replace"), message, None if behind else message.seconds)
         self._ledger.events(total)
         if undecodable:

@@ -15,7 +15,7 @@ from taskq_exporter.api import AdapterError, Reason, Source
 async def findings(url: str) -> dict[str, str]:
     source = Source(name="test", adapter="redis_pubsub", url=lambda: url, options=PubsubOptions())
     async with adapter.connect(source) as client:
-        return {found.text: found.level for found in await adapter.diagnose(source, client)}
+        return {found.text: found.level for found in await adapter.diagnose(client)}
 
 
 async def test_diagnose(allocator: Allocator, redis_url: str) -> None:

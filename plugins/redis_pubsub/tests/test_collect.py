@@ -42,6 +42,21 @@ async def test_queues_are_found(allocator: Allocator, source: dict[str, Any], re
     assert page.value("taskq_source_problems") == 0
 
 
+async def test_queues_that_nobody_wants_take_no_room(allocator: Allocator, source: dict[str, Any]) -> None:
+    with allocator.redis.pipeline() as pipe:
+        for i in range(2_500):
+            pipe.rpush(f"queue:tmp.{i:04}", "task")
+        pipe.execute()
+    allocator.store("wanted", 1)
+    async with watch({**source, "queues": {"exclude": ["tmp.*"]}}) as watched:
+        page = await watched.page()
+    assert page.by("taskq_tasks", "queue") == {("wanted",): 1}
+    async with watch({**source, "name": "all"}) as watched:
+        page = await watched.page()
+    assert len(page.values("taskq_tasks")) == 1_000
+    assert page.value("taskq_source_errors_total", reason="cost") == 1
+
+
 async def test_slots_are_told_where_all_that_listen_say_how_many(
     allocator: Allocator, source: dict[str, Any], redis_url: str
 ) -> None:
