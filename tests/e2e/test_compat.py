@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import redis
 
 from taskq_exporter.testing.prometheus import ExporterProcess, Prometheus
 
@@ -77,7 +80,7 @@ def pools() -> Iterator[str]:
 
 
 def pubsub() -> Iterator[str]:
-    """The guide on a pub/sub allocator, as far as Celery tells it."""
+    """The guide on a pub/sub allocator: what Celery tells, and what the allocator does."""
     job = 'job="pubsub"'
     for what in ("started", "succeeded"):
         yield f"sum by (task_name, queue) (rate(celery_task_{what}_total{{{job}}}[1m])) > 0"
@@ -86,6 +89,30 @@ def pubsub() -> Iterator[str]:
     yield f"celery_queue_length{{{job}}}"
     for family in ("worker_active_tasks", "worker_reserved_tasks", "worker_pool_size", "queue_consumers"):
         yield f"celery_{family}{{{job}}}"
+    # what the allocator does, by another source
+    yield f'celery_queue_length{{{job}, queue_name="orders"}} == 2'
+    yield f'celery_worker_pool_size{{{job}, worker_name="w1"}} == 4'
+    yield f'sum by (channel, type) (rate(celery_redis_pubsub_messages_total{{{job}, type="task_published"}}[1m])) > 0'
+    yield f'sum by (queue, worker) (rate(celery_task_allocation_total{{{job}, allocation_method="direct"}}[1m])) > 0'
+    for family, by in (("redis_pubsub_latency", "channel"), ("task_allocation_duration", "allocation_method")):
+        yield f"histogram_quantile(0.95, sum by (le, {by}) (rate(celery_{family}_seconds_bucket{{{job}}}[1m]))) > 0"
+
+
+class Allocator:
+    """Publishes as the guide's does."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url)
+        worker = {"name": "w1", "queues": '["orders"]', "status": "active", "pool_size": 4}
+        self.redis.hset("workers:w1", mapping=worker)  # type: ignore[arg-type]
+        self.redis.rpush("queue:orders", "task", "task")
+
+    def allocate(self) -> None:
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat()
+        task = {"task_name": "t", "queue": "orders", "data": {}, "priority": 5, "timestamp": now}
+        self.redis.publish("tasks:orders", json.dumps({**task, "allocation_method": "pubsub"}))
+        given = {"task_name": "t", "queue": "orders", "allocated_at": now, "allocation_method": "direct"}
+        self.redis.publish("worker:w1", json.dumps(given))
 
 
 def django() -> Iterator[str]:
@@ -110,10 +137,12 @@ def django() -> Iterator[str]:
 def test_every_query_finds_something(apps: Any, start_exporter: Callable[..., ExporterProcess]) -> None:
     shop = {"name": "shop", "adapter": "celery", "url": apps.env["BROKER"]}
     web = {"name": "web", "adapter": "django_tasks_redis", "url": apps.env["REDIS"], "poll_interval": "500ms"}
+    allocator = {"name": "allocator", "adapter": "redis_pubsub", "url": apps.env["REDIS"], "worker_interval": "1s"}
+    publisher = Allocator(apps.env["REDIS"])
     jobs = {
         "celery": [{**shop, "compat": ["celery-exporter", "flower"]}, {**web, "compat": ["django-tasks-redis"]}],
         "pools": [{**shop, "compat": ["celery-pools"]}],
-        "pubsub": [{**shop, "compat": ["celery-pubsub"]}],
+        "pubsub": [{**shop, "compat": ["celery-pubsub"]}, {**allocator, "compat": ["celery-pubsub"]}],
     }
     exporters = {job: start_exporter(*sources) for job, sources in jobs.items()}
     scrapes = [
@@ -125,6 +154,7 @@ def test_every_query_finds_something(apps: Any, start_exporter: Callable[..., Ex
         prometheus.until(lambda: prometheus.value("sum(celery_worker_up)") == 2, "the worker is seen", 60)
 
         def work() -> None:
+            publisher.allocate()
             for name, n in (("good", "20"), ("bad", "5"), ("flaky", "5")):
                 apps.run("celery_send", "fast", f"shop.{name}", n)
             apps.run("django_send", "mails", "good", "6")
@@ -143,3 +173,4 @@ def test_every_query_finds_something(apps: Any, start_exporter: Callable[..., Ex
         assert not any(asked.values()), (asked, exporters["celery"].page().text)
     finally:
         prometheus.close()
+        publisher.redis.close()
