@@ -34,6 +34,7 @@ class QueueOverview:
     capped: tuple[str, ...] = ()  # states whose count stopped at a limit: there are at least so many
     backlog: int | None = None  # ready, reserved and running together, where all are known that the source can tell
     oldest_ready: float | None = None  # since it could have run
+    oldest_is_bound: bool | None = None  # whether it may be older than that
     longest_run: float | None = None  # of those that run now
     consumers: int | None = None
     slots: int | None = None
@@ -123,7 +124,7 @@ def urgency(queue: QueueOverview) -> tuple[Any, ...]:
     return (
         _WORST_FIRST[queue.stuck],
         -late if queue.stuck == "late" else 0.0,
-        -(queue.oldest_ready or 0.0),
+        -round(queue.oldest_ready or 0.0),  # of those that came together, the longer queue
         -(queue.longest_run or 0.0),
         -queue.tasks.get("ready", 0),
         queue.name,

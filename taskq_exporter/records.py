@@ -113,6 +113,7 @@ class QueueStats:
     capped: Mapping[State, bool] = field(default_factory=dict)  # True where the count stopped at a limit
     overdue: int | None = None  # the part of ready that the queue system should have moved by now
     oldest_age: Mapping[State, float] = field(default_factory=dict)  # seconds by the server's clock; 0 when empty
+    oldest_is_bound: bool | None = None  # whether the oldest ready task may be older than that
     consumers: int | None = None  # workers reading it
     slots: int | None = None  # their slots together
     paused: bool | None = None

@@ -144,6 +144,7 @@ def _queues(runner: SourceRunner, report: SourceReport, snapshot: Snapshot) -> l
                 capped=tuple(state.value for state, capped in queue.capped.items() if capped),
                 backlog=_backlog(queue, held),
                 oldest_ready=oldest,
+                oldest_is_bound=None if oldest is None else queue.oldest_is_bound,
                 longest_run=queue.oldest_age.get(State.RUNNING, longest.get(queue.name)),
                 consumers=queue.consumers,
                 slots=queue.slots,

@@ -48,7 +48,7 @@ COLUMNS: Final = (
     _Column("later", _tasks("scheduled", "retry"), 100),
     _Column("running", _tasks("running"), 60),
     _Column("failed", _tasks("failed", "dead", "lost"), 110),
-    _Column("oldest", lambda queue: duration(queue.oldest_ready)),
+    _Column("oldest", lambda queue: f"{AT_LEAST if queue.oldest_is_bound else ''}{duration(queue.oldest_ready)}"),
     _Column("longest", lambda queue: duration(queue.longest_run), 70),
     _Column("done", lambda queue: rate(queue.finished_per_second), 80),
     _Column("failing", lambda queue: rate(queue.failed_per_second), 80),

@@ -126,10 +126,14 @@ class _Text:
 
 
 def _queue(queue: QueueOverview) -> str:
-    counts = [f"{n:,} {state}" for state, n in queue.tasks.items() if n or state == "ready"]
-    oldest = f"oldest {duration(queue.oldest_ready)}" if queue.oldest_ready else ""
+    counts = [
+        f"{'at least ' if state in queue.capped else ''}{n:,} {state}"
+        for state, n in queue.tasks.items()
+        if n or state == "ready"
+    ]
+    oldest = f"oldest {duration(queue.oldest_ready)}{' or more' if queue.oldest_is_bound else ''}"
     stuck = {"no_consumers": "no consumers", "late": "late", "paused": "paused"}.get(queue.stuck, "")
-    told = _joined(*counts, oldest, stuck)
+    told = _joined(*counts, oldest if queue.oldest_ready else "", stuck)
     return f"{queue.name or '(unnamed)'} ({told})" if told else queue.name or "(unnamed)"
 
 

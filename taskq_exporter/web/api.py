@@ -7,7 +7,8 @@
      "oldest_ready": 3.6, "longest_run": 60.1, "consumers": 1, "slots": 4, "paused": null, "stuck": "", …}
 
 Ages, durations and objectives are in seconds, times in Unix seconds. What is not known is null, or absent from `tasks`.
-`capped` names the states whose count stopped at a limit: there are at least so many tasks.
+`capped` names the states whose count stopped at a limit: there are at least so many tasks. Where `oldest_is_bound`, the
+oldest ready task may be older than `oldest_ready`.
 Errors are `{"error": "…"}`: 404 where there is no such source or queue, 503 where its numbers are not known now.
 """
 

@@ -196,6 +196,15 @@ async def test_an_adapter_that_cannot_diagnose(exporter: Exporter, failure: str,
     assert not report.healthy
 
 
+async def test_what_is_only_a_bound_is_no_number(exporter: Exporter) -> None:
+    async def collect() -> Snapshot:
+        ready = QueueStats(name="q", tasks={State.READY: 1000}, capped={State.READY: True})
+        return Snapshot(queues=[replace(ready, oldest_age={State.READY: 3.0}, oldest_is_bound=True)])
+
+    add(exporter, "shop", collect)
+    assert "q (at least 1,000 ready, oldest 3s or more)" in text(await examine(exporter))
+
+
 async def test_names_cannot_reach_the_terminal(exporter: Exporter) -> None:
     async def collect() -> Snapshot:
         return Snapshot(queues=[QueueStats(name="a\x1b[2J\nb", tasks={State.READY: 1})])

@@ -177,8 +177,11 @@ async def test_numbers_as_people_read_them_and_unknown_is_no_zero(exporter: Expo
 
 async def test_a_count_that_stopped_at_a_limit_says_at_least(exporter: Exporter) -> None:
     tasks = {State.READY: 100_000, State.FAILED: 5}
-    add(exporter, "shop", Snapshot(queues=[queue("a", tasks=tasks, capped={State.READY: True, State.FAILED: False})]))
+    bound = queue("b", oldest_age={State.READY: 134.0}, oldest_is_bound=True)
+    capped = queue("a", tasks=tasks, capped={State.READY: True, State.FAILED: False})
+    add(exporter, "shop", Snapshot(queues=[capped, bound]))
     said = await page(exporter)
+    assert rows(said)["b"]["oldest"] == "≥2m 14s"
     assert (rows(said)["a"]["ready"], rows(said)["a"]["failed"]) == ("≥100k", "5")
     assert 'title="at least 100,000: the count stopped at a limit"' in said
 

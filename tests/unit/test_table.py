@@ -48,8 +48,10 @@ def test_a_count_that_stopped_at_a_limit_says_at_least() -> None:
     queue = QueueOverview(
         name="q", tasks={"ready": 100_000, "scheduled": 3, "retry": 5, "running": 2}, capped=("ready", "retry")
     )
-    _, line = texts(source("shop", "up", queue))
+    aged = QueueOverview(name="z", tasks={"ready": 1}, oldest_ready=3.0, oldest_is_bound=True)
+    _, other, line = texts(source("shop", "up", queue, aged))
     assert line.split()[2:5] == ["≥100k", "≥8", "2"]
+    assert other.split()[2:7] == ["1", "-", "-", "-", "≥3s"]
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 99, 100, 132, 300])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from taskq_exporter.api import Capability, Sample, State
-from taskq_exporter_celery.families import OLDEST_IS_BOUND
+from taskq_exporter.api import Capability, State
 from taskq_exporter_celery.view import SEND_SENT
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def ready_ages(
     follower: Follower | None, ready: Mapping[str, int], now: float
-) -> tuple[dict[str, float], list[Sample], Capability]:
+) -> tuple[dict[str, tuple[float, bool]], Capability]:
     """Ages in seconds by queue, from task-sent events; absent where none told of the tasks that are ready.
 
     Args:
@@ -23,7 +22,7 @@ def ready_ages(
         ready: Ready tasks by queue, as the broker says.
         now: Unix seconds by our clock.
 
-    Returns: The ages, whether each is a lower bound, and whether ages can be told at all.
+    Returns: The ages and whether each is a lower bound, and whether ages can be told at all.
     """
     told = follower is not None and follower.hears_of_sending
     capability = Capability(
@@ -33,11 +32,10 @@ def ready_ages(
         advice=SEND_SENT,
     )
     if follower is None or not told:
-        return {}, [], capability
-    ages, bounds = {}, []
+        return {}, capability
+    ages = {}
     for queue, n in ready.items():
         oldest = follower.tasks.backlog.oldest(queue, n) if n else (now, False)
         if oldest is not None:
-            ages[queue] = max(now - oldest[0], 0.0)
-            bounds.append(Sample(OLDEST_IS_BOUND, (queue,), float(oldest[1])))
-    return ages, bounds, capability
+            ages[queue] = max(now - oldest[0], 0.0), oldest[1]
+    return ages, capability

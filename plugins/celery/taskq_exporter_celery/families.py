@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from taskq_exporter.api import Family
+from collections.abc import Iterable
+
+from taskq_exporter.api import Family, QueueStats, Sample
 
 ETA_BEYOND_VISIBILITY = "taskq_celery_eta_beyond_visibility_timeout"
 OLDEST_IS_BOUND = "taskq_celery_oldest_age_is_lower_bound"
@@ -66,3 +68,10 @@ FAMILIES = (
         help="Workers that run tasks and send no task events, so that what they do is not counted: start them with -E.",
     ),
 )
+
+
+def bounds(queues: Iterable[QueueStats]) -> list[Sample]:
+    """Of each queue whose oldest ready task is known, whether it may be older."""
+    return [
+        Sample(OLDEST_IS_BOUND, (q.name,), float(q.oldest_is_bound)) for q in queues if q.oldest_is_bound is not None
+    ]

@@ -40,7 +40,7 @@ class Recorder:
         self.totals["ran", queue, task, str(outcome)] += 1
         self.runs.append(round(seconds, 3))
 
-    def waited(self, queue: str, seconds: float, task: str = "") -> None:
+    def waited(self, queue: str, seconds: float, task: str = "", worker: str = "") -> None:
         self.waits.append(round(seconds, 3))
 
     def __getattr__(self, name: str) -> Callable[..., None]:

@@ -42,8 +42,10 @@ class _Column:
         if number is None:
             return tag("td", join(more or [UNKNOWN], " "), title=why)
         exact = f"{number:,.0f}" if self.text is count and number >= 10_000 else None
-        if at_least := self._at_least(queue, label):
+        if (at_least := self._at_least(queue, label)) and self.text is count:
             exact = f"at least {number:,.0f}: the count stopped at a limit"
+        elif at_least:
+            exact = "it may be older: nothing tells when it was sent"
         words = [f"{at_least}{self.text(number)}", *more]
         return tag("td", join(words, " "), title=exact, class_=None if number else "zero")
 
@@ -52,6 +54,8 @@ class _Column:
         return tag("small", f"{text} {label.removesuffix('s') if number == 1 else label}")
 
     def _at_least(self, queue: QueueOverview, label: str) -> str:
+        if self.key == "oldest":
+            return AT_LEAST if queue.oldest_is_bound else ""
         return AT_LEAST if self.family == "taskq_tasks" and label in queue.capped else ""
 
 

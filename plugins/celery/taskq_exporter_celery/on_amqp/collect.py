@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from taskq_exporter.api import AdapterError, Capability, Problem, QueueStats, Reason, Sample, Snapshot
 from taskq_exporter.api import State as S
 from taskq_exporter_celery.ages import ready_ages
-from taskq_exporter_celery.families import OLDEST_UNACKED, UNACKED
+from taskq_exporter_celery.families import OLDEST_UNACKED, UNACKED, bounds
 from taskq_exporter_celery.on_amqp.held import held, nothing_held
 from taskq_exporter_celery.on_amqp.management import Listed
 from taskq_exporter_celery.on_amqp.queues import DELAYED, QUEUES, of_tasks
@@ -82,9 +82,9 @@ async def collect(broker: AmqpBroker) -> Snapshot:
     if delayed:  # of queues that only the messages tell
         unnamed = tasks.setdefault("", {})
         unnamed[S.SCHEDULED] = unnamed.get(S.SCHEDULED, 0) + sum(delayed)
-    ages, bounds, tells_ages = ready_ages(broker.shared.follower, counted, now)
-    for name, age in ages.items():
-        stats[name] = replace(stats[name], oldest_age={S.READY: age})
+    ages, tells_ages = ready_ages(broker.shared.follower, counted, now)
+    for name, (age, is_bound) in ages.items():
+        stats[name] = replace(stats[name], oldest_age={S.READY: age}, oldest_is_bound=is_bound)
     before, broker.commands_told = broker.commands_told, broker.commands
     return Snapshot(
         server=server[0],
@@ -94,11 +94,13 @@ async def collect(broker: AmqpBroker) -> Snapshot:
         broker=broker.stats if listed else None,
         capabilities=[tells_ages, *_capabilities(broker, error, held=in_hand is not None, delayed=bool(delayed))],
         problems=problems,
-        samples=bounds
-        + [
-            Sample(UNACKED, (name,), queue.unacked)
-            for name, queue in listed.items()
-            if name in stats and queue.unacked is not None
+        samples=[
+            *bounds(stats.values()),
+            *(
+                Sample(UNACKED, (name,), queue.unacked)
+                for name, queue in listed.items()
+                if name in stats and queue.unacked is not None
+            ),
         ],
         commands=broker.commands_told - before,
     )

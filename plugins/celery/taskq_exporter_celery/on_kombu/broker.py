@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 from kombu.pidbox import Mailbox
@@ -17,7 +18,7 @@ from taskq_exporter.api import Capability, Finding, Problem, QueueStats, Reason,
 from taskq_exporter.api import State as S
 from taskq_exporter_celery.ages import ready_ages
 from taskq_exporter_celery.broker import Answers, Shared, Subscription, shared_of
-from taskq_exporter_celery.families import OLDEST_UNACKED
+from taskq_exporter_celery.families import OLDEST_UNACKED, bounds
 from taskq_exporter_celery.on_kombu import stream
 from taskq_exporter_celery.on_kombu.link import Link, errors, own_name
 from taskq_exporter_celery.worker_thread import WorkerThread
@@ -47,17 +48,16 @@ class KombuBroker:
         if len(names) > QUEUES:
             text = f"only {QUEUES} of {len(names)} queues are read: include or exclude some"
             problems.append(Problem(reason=Reason.COST, part="queues", message=text))
-        ages, bounds, tells_ages = ready_ages(self.shared.follower, sizes or {}, time.time())
+        ages, tells_ages = ready_ages(self.shared.follower, sizes or {}, time.time())
+        queues = []
+        for name, size in (sizes or {}).items():
+            queue = QueueStats(name=name, tasks={S.READY: size})
+            if name in ages:
+                queue = replace(queue, oldest_age={S.READY: ages[name][0]}, oldest_is_bound=ages[name][1])
+            queues.append(queue)
         return Snapshot(
             server=self.source.url().partition(":")[0].partition("+")[0],
-            queues=[
-                QueueStats(
-                    name=name,
-                    tasks={S.READY: size},
-                    oldest_age={S.READY: ages[name]} if name in ages else {},
-                )
-                for name, size in (sizes or {}).items()
-            ],
+            queues=queues,
             queues_complete=not problems,
             capabilities=[
                 Capability(family="taskq_tasks", state=S.READY, reason=told),
@@ -68,7 +68,7 @@ class KombuBroker:
                 Capability(family=OLDEST_UNACKED, reason="backend"),
             ],
             problems=problems,
-            samples=bounds,
+            samples=bounds(queues),
             commands=len(sizes or ()),
         )
 

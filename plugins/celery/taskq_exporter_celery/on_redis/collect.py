@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from taskq_exporter.api import AdapterError, Capability, Problem, QueueStats, Reason, Sample, Snapshot
+from taskq_exporter.api import AdapterError, Capability, Problem, QueueStats, Reason, Snapshot
 from taskq_exporter.api import State as S
-from taskq_exporter_celery.families import ETA_BEYOND_VISIBILITY, OLDEST_IS_BOUND, OLDEST_UNACKED, TASKS_PAST_ETA
+from taskq_exporter_celery.families import ETA_BEYOND_VISIBILITY, OLDEST_UNACKED, TASKS_PAST_ETA, bounds
 from taskq_exporter_celery.on_redis.ages import Ages
 from taskq_exporter_celery.on_redis.held import STATES, held_now
 from taskq_exporter_celery.on_redis.held import findings as findings_of_held
@@ -95,8 +95,6 @@ async def collect(broker: RedisBroker) -> Snapshot:
             counts = held.states.get(queue, _NONE)
             tasks |= {state: counts[state] for state in STATES}
         age = ages.oldest(queue, list(ready.values()), now) if complete else None
-        if age is not None:
-            samples.append(Sample(OLDEST_IS_BOUND, (queue,), float(age[1])))
         stats.append(
             QueueStats(
                 name=queue,
@@ -104,6 +102,7 @@ async def collect(broker: RedisBroker) -> Snapshot:
                 by_priority={(S.READY, step): n for step, n in ready.items()},
                 capped={S.RESERVED: True} if held and held.capped else {},
                 oldest_age={S.READY: age[0]} if age else {},
+                oldest_is_bound=age[1] if age else None,
             )
         )
     told, broker.commands_told = broker.commands_told, broker.redis.commands_sent
@@ -116,7 +115,7 @@ async def collect(broker: RedisBroker) -> Snapshot:
         broker=server.stats,
         capabilities=(*CAPABILITIES, *server.capabilities, *ages.capabilities, *redbeat.capabilities),
         problems=[*problems, *redbeat.problems, *server.problems],
-        samples=[*samples, *redbeat.samples],
+        samples=[*samples, *bounds(stats), *redbeat.samples],
         findings=[
             *findings_of_held(held, oldest, now, broker.source.options.visibility_timeout),
             *ages.findings,
