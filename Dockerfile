@@ -2,31 +2,40 @@
 # and installs from these alone.
 ARG PYTHON=3.13
 FROM python:${PYTHON}-slim AS build
+# What is installed: of pyproject.toml's optional-dependencies, e.g. celery,otel for less.
+ARG EXTRAS=all,otel
 # For company mirrors and proxies; unset otherwise.
 ARG PIP_INDEX_URL
 ARG SSL_CERT_FILE
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python -m venv /build && python -m venv --without-pip /opt/taskq-exporter
+RUN python -m venv /build && python -m venv /sbom && python -m venv --without-pip /opt/taskq-exporter
 COPY requirements.lock ./
 RUN /build/bin/pip download --quiet --require-hashes --only-binary :all: --dest /wheels -r requirements.lock \
  && /build/bin/pip install --quiet --no-index --find-links /wheels hatchling
+COPY deploy/requirements-sbom.txt ./
+RUN /sbom/bin/pip install --quiet --require-hashes --only-binary :all: -r requirements-sbom.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY taskq_exporter taskq_exporter
 COPY plugins plugins
 RUN /build/bin/pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir /wheels . ./plugins/* \
- && /build/bin/pip --python /opt/taskq-exporter/bin/python install --quiet --no-index --find-links /wheels "taskq-exporter[all]"
+ && /build/bin/pip --python /opt/taskq-exporter/bin/python install --quiet --no-index --find-links /wheels \
+      "taskq-exporter[${EXTRAS}]" \
+ && /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /opt/taskq-exporter/sbom.cdx.json \
+      /opt/taskq-exporter/bin/python
 
 FROM python:${PYTHON}-slim
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="taskq-exporter" \
       org.opencontainers.image.description="One Prometheus exporter for every task queue" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}"
 RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && install -d -o 65532 -g 65532 /var/lib/taskq-exporter
 COPY --from=build /opt/taskq-exporter /opt/taskq-exporter
 ENV PATH=/opt/taskq-exporter/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 9540
-HEALTHCHECK --interval=30s --timeout=3s --start-period=10s CMD ["python", "-c", \
-  "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('METRICS_PORT', '9540') + '/-/healthy', timeout=2)"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["taskq-exporter", "healthcheck"]
 ENTRYPOINT ["taskq-exporter"]
