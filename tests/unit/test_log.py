@@ -124,9 +124,7 @@ def test_a_line_begins_with_time_level_and_message(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("form", ["json", "logfmt"])
-def test_no_text_of_others_ends_a_line_or_moves_a_terminal(
-    form: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_text_of_others_ends_a_line_or_moves_a_terminal(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("info", form)
     structlog.get_logger("taskq_exporter").info("request", path="/a\r\nlevel=error\x1b[2J", queue="b\u2028\x00\u202ec")
     (line,) = capsys.readouterr().err.split("\n")[:-1]
