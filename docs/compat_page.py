@@ -28,7 +28,8 @@ sources:
 Each series also has the label `source`. Counters and histograms are counted for themselves, with labels and bounds of
 their own, from when the mapping is switched on: they never go back because one of ours expires. `task_labels` and
 `buckets` of the source stay as they are. `taskq-exporter check` says what a mapping costs. Filters, limits and
-`series_ttl` of the source hold for it too; a gauge whose family of ours is in `disable` is gone with it.
+`series_ttl` of the source hold for it too. `disable` takes their names as well; a gauge whose family of ours is in it
+is gone too. With another `compat:` all counters of the source begin at 0, now.
 
 How you had set up the other exporter goes into an entry of its own form:
 

@@ -107,6 +107,8 @@ class SnapshotCollector:
         ours = {name: [(sample.labels, sample.value) for sample in of_one] for name, of_one in samples.items()}
         found = {}
         for family in report.mapped:
+            if family.name in report.disabled:
+                continue
             les = [*map(floatToGoString, family.buckets), "+Inf"]
             theirs = told(family, report.name, ours)
             theirs += counted(family, report.name, report.ledger, report.hold_back, les)

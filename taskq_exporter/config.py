@@ -6,12 +6,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.mistakes import ConfigError, read_yaml
 from taskq_exporter.reading import Reader
 from taskq_exporter.sources import Config, TeamFile
+
+if TYPE_CHECKING:
+    from taskq_exporter.compat.mapping import MappedFamily
 
 __all__ = ["load_config"]
 
@@ -38,7 +41,8 @@ def load_config(
     taken = {source.config.name: path for source in config.sources}
     had = {file.path: file.sources for file in before.files} if before else {}
     for one in paths:
-        file = _read_team(one, adapters, env, main.defaults, taken)
+        mapped = [family for source in config.sources for family in source.mapped()]
+        file = _read_team(one, adapters, env, main.defaults, taken, mapped)
         if file.error:
             file = replace(file, sources=tuple(s for s in had.get(one, ()) if s.config.name not in taken))
         taken.update((source.config.name, one) for source in file.sources)
@@ -52,9 +56,14 @@ def _is_team_file(path: Path) -> bool:
 
 
 def _read_team(
-    path: Path, adapters: Adapters, env: Mapping[str, str], defaults: Mapping[str, Any], taken: Mapping[str, Path]
+    path: Path,
+    adapters: Adapters,
+    env: Mapping[str, str],
+    defaults: Mapping[str, Any],
+    taken: Mapping[str, Path],
+    mapped: list[MappedFamily],
 ) -> TeamFile:
     try:
-        return TeamFile(path, Reader(path, read_yaml(path), adapters, env).read_team(defaults, taken))
+        return TeamFile(path, Reader(path, read_yaml(path), adapters, env).read_team(defaults, taken, mapped))
     except ConfigError as error:
         return TeamFile(path, error=str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ class Reader:
         if sources_dir is not None and (not isinstance(sources_dir, str) or not sources_dir.strip()):
             self._mistakes.add(("sources_dir",), "sources_dir must be the path of a directory")
         modules = self._modules(data, defaults)
-        sources = self._sources(data, defaults, {}, may_be_empty=sources_dir is not None or "modules" in data)
+        sources = self._sources(data, defaults, {}, [], may_be_empty=sources_dir is not None or "modules" in data)
         self._mistakes.fail()
         return MainFile(
             sources=tuple(sources),
@@ -71,13 +71,16 @@ class Reader:
             modules=tuple(modules),
         )
 
-    def read_team(self, defaults: Mapping[str, Any], taken: Mapping[str, Path]) -> tuple[ConfiguredSource, ...]:
+    def read_team(
+        self, defaults: Mapping[str, Any], taken: Mapping[str, Path], mapped: list[MappedFamily]
+    ) -> tuple[ConfiguredSource, ...]:
         """The sources of one file of sources_dir, below the main file's defaults.
 
-        Raises ConfigError with every mistake; a source's name that another file has taken is one.
+        Raises ConfigError with every mistake; a source's name that another file has taken is one, and a name of a
+        family that means another thing among those `mapped` elsewhere.
         """
         data = self._top_level(TEAM_KEYS)
-        sources = self._sources(data, {**defaults, **self._defaults(data)}, taken, may_be_empty=True)
+        sources = self._sources(data, {**defaults, **self._defaults(data)}, taken, mapped, may_be_empty=True)
         self._mistakes.fail()
         return tuple(sources)
 
@@ -102,7 +105,13 @@ class Reader:
         return defaults
 
     def _sources(
-        self, data: dict[str, Any], defaults: Mapping[str, Any], taken: Mapping[str, Path], *, may_be_empty: bool
+        self,
+        data: dict[str, Any],
+        defaults: Mapping[str, Any],
+        taken: Mapping[str, Path],
+        mapped: list[MappedFamily],
+        *,
+        may_be_empty: bool,
     ) -> list[ConfiguredSource]:
         entries = data.get("sources")
         if entries is None and may_be_empty:
@@ -112,7 +121,6 @@ class Reader:
             return []
         sources: list[ConfiguredSource] = []
         names: dict[str, Location] = {}
-        mapped: list[MappedFamily] = []
         for i, entry in enumerate(entries):
             at: Location = ("sources", i)
             for source in self._source(entry, at, defaults):
@@ -144,7 +152,7 @@ class Reader:
         self._check_url(adapter, core, at)
         if adapter is None:
             return []
-        self._known_families(entry, at, [adapter.name])
+        self._known_families(entry, at, [adapter.name], _theirs(config))
         key = "url" if "url" in entry else "url_file"
         position = self._document.position((*at, key))
         where = f"{self._path}:{position.line}:{position.column}"
@@ -254,14 +262,15 @@ class Reader:
         self._mistakes.add((key,), f"{key} must be a mapping")
         return {}
 
-    def _known_families(self, data: Mapping[str, Any], at: Location, adapters: list[str]) -> None:
+    def _known_families(
+        self, data: Mapping[str, Any], at: Location, adapters: list[str], theirs: Sequence[str] = ()
+    ) -> None:
         names = data.get("disable")
         own = tuple(f"taskq_{adapter}_" for adapter in adapters)
         for i, name in enumerate(names if isinstance(names, list) else ()):
-            if isinstance(name, str) and name not in FAMILIES and not name.startswith(own):
-                self._mistakes.add(
-                    (*at, "disable", i), f"disable.{i}: unknown family {name!r}{close_to(name, FAMILIES)}"
-                )
+            if isinstance(name, str) and name not in (*FAMILIES, *theirs) and not name.startswith(own):
+                hint = close_to(name, (*FAMILIES, *theirs))
+                self._mistakes.add((*at, "disable", i), f"disable.{i}: unknown family {name!r}{hint}")
 
     def _substitute(self, value: Any, at: Location) -> Any:
         if isinstance(value, dict):
@@ -284,3 +293,12 @@ class Reader:
             )
             return match[0]
         return value
+
+
+def _theirs(config: SourceConfig | None) -> Sequence[str]:
+    """The names of the families that a source's mappings add."""
+    if config is None or not config.compat:
+        return ()
+    from taskq_exporter.compat.mapping import mapped_families
+
+    return [family.name for family in mapped_families(config.compat, None)]

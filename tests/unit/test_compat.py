@@ -251,6 +251,30 @@ def test_what_cannot_be_is_told_with_its_place(compat: list[Any], words: str, tm
     assert re.search(r"c\.yaml:\d+:\d+: ", str(failed.value))
 
 
+def test_teams_share_a_page(tmp_path: Path) -> None:
+    (tmp_path / "teams").mkdir()
+    source = {"name": "s", "adapter": "celery", "url": "redis://h", "compat": ["celery-exporter"]}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"sources_dir": "teams", "sources": [source]}))
+    for name, compat in (("a", "celery-pools"), ("b", "celery-exporter")):
+        team = {"sources": [{**source, "name": name, "compat": [compat]}]}
+        (tmp_path / f"teams/{name}.yaml").write_text(yaml.safe_dump(team))
+    read = load_config(tmp_path / "c.yaml", Adapters())
+    assert [source.config.name for source in read.sources] == ["s", "b"]
+    assert "compat.0: celery_task_received_total is two things: " in read.files[0].error
+
+
+def test_one_of_them_can_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    source = {"name": "s", "adapter": "celery", "url": "redis://h", "compat": ["flower"]}
+    path.write_text(yaml.safe_dump({"sources": [{**source, "disable": ["flower_worker_online"]}]}))
+    (of,) = load_config(path, Adapters()).sources
+    workers = [WorkerStats(name="w", up=True, tasks={"running": 1})]
+    found = series(report(Snapshot(workers=workers), mapped=of.mapped(), disabled=of.config.disable))
+    assert {name for name, _ in found if name.startswith("flower_")} == {
+        "flower_worker_number_of_currently_executing_tasks"
+    }
+
+
 def test_mappings_that_agree_stand_beside_each_other(tmp_path: Path) -> None:
     other = {"mapping": "celery-pools", "prefix": "pools_"}
     (source,) = configured(tmp_path, ["celery-exporter", other, "flower"]).sources
