@@ -291,7 +291,7 @@ async def test_a_running_exporter_is_read(exporter: Exporter, monkeypatch: Any) 
             return str(raised.value)
 
         assert "no JSON; is a taskq-exporter there? It says: <html>\\x1b[2J" in await error(f"{url}/text")
-        assert "HTTP status 500: Internal   error" in await error(f"{url}/broken")
+        assert "HTTP status 500: Internal \\x1b error" in await error(f"{url}/broken")
         assert "not found" in await error(f"{url}/nothing")
         assert f"not authorized; set {USERNAME} and {PASSWORD}" in await error(f"{url}/private")
         monkeypatch.setenv(USERNAME, "m")
