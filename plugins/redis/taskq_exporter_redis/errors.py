@@ -70,6 +70,10 @@ def adapter_error(error: Exception, doing: str = "") -> AdapterError:
         return AdapterError(Reason.CONNECT, text)
     if isinstance(error, RedisConnectionError | OSError):
         return AdapterError(Reason.CONNECT, _connect(error))
+    if type(error).__name__ == "InvalidResponse":
+        return AdapterError(
+            Reason.PROTOCOL, "what answers does not speak as Redis does: correct host and port of the URL"
+        )
     what = f" to {doing}" if doing else ""
     return AdapterError(Reason.PROTOCOL, f"unexpected reply{what}: {code or type(error).__name__}")
 
@@ -145,4 +149,4 @@ def _connect(error: BaseException) -> str:
             case PermissionError():
                 return "no right to open the socket or certificate file"
         seen = seen.__cause__ or seen.__context__
-    return "the connection failed or was closed by the server"
+    return "the connection failed or was closed by the server: look at its log, at the port, and whether it wants TLS"

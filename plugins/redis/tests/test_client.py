@@ -70,6 +70,21 @@ async def test_a_connection_that_the_server_closes_is_an_error_once(redis_url: s
         assert await client.command("CLIENT", "ID") != me
 
 
+@pytest.mark.parametrize(
+    ("says", "reason", "words"),
+    [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "protocol", "as Redis"), (b"", "connect", "port")],
+)
+async def test_another_kind_of_server_at_that_port(says: bytes, reason: str, words: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(says)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        error = await failure(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    assert (error.reason, words in str(error)) == (reason, True), error
+
+
 async def test_names_its_connection(redis_url: str) -> None:
     async with connect(source(redis_url)) as collect, connect(source(redis_url), purpose="follow") as follow:
         assert await collect.command("CLIENT", "GETNAME") == b"taskq-exporter"
