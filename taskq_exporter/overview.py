@@ -9,6 +9,7 @@ from typing import Any, Literal
 from taskq_exporter.api import BrokerStats, Finding, Problem
 
 __all__ = [
+    "STUCK_TEXT",
     "CapabilityOverview",
     "QueueOverview",
     "SchedulerOverview",
@@ -22,6 +23,8 @@ __all__ = [
 #: Why a queue does not move as it should, the worst first: work that nobody reads; the oldest task waits longer than
 #: the objective; work in a queue that somebody paused.
 Stuck = Literal["no_consumers", "late", "paused", ""]
+#: The same for people.
+STUCK_TEXT: Mapping[Stuck, str] = {"no_consumers": "no consumers", "late": "late", "paused": "paused", "": ""}
 _WORST_FIRST: dict[Stuck, int] = {"no_consumers": 0, "late": 1, "paused": 2, "": 3}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from taskq_exporter.overview import QueueOverview, SourceOverview, by_urgency
+from taskq_exporter.overview import STUCK_TEXT, QueueOverview, SourceOverview, by_urgency
 from taskq_exporter.text import printable
 from taskq_exporter.units import AT_LEAST, UNKNOWN, count, duration, rate
 
@@ -16,7 +16,6 @@ __all__ = ["Line", "table"]
 #: Columns that a name keeps at least when the terminal is narrow.
 NAME: Final = 12
 GAP: Final = "  "
-STUCK: Final = {"no_consumers": "no consumers", "late": "late", "paused": "paused", "": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def table(sources: Sequence[SourceOverview], width: int) -> list[Line]:
     cells += [[_plain(column.cell(queue)) for column in columns] for _, queue in rows]
     numbers = [max(map(len, column)) for column in zip(*cells, strict=True)]
     names = [("SOURCE", "QUEUE"), *((printable(source.name), printable(queue.name)) for source, queue in rows)]
-    stuck = ["STUCK", *(STUCK[queue.stuck] for _, queue in rows)]
+    stuck = ["STUCK", *(STUCK_TEXT[queue.stuck] for _, queue in rows)]
     room = width - sum(numbers) - max(map(len, stuck)) - len(GAP) * (len(numbers) + 2)
     widths = _fit([max(_width(pair[i]) for pair in names) for i in range(2)], room)
     for i, (pair, numbers_of, why) in enumerate(zip(names, cells, stuck, strict=True)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AT_LEAST", "UNKNOWN", "count", "duration", "rate"]
+__all__ = ["AT_LEAST", "UNKNOWN", "count", "duration", "number_of", "rate"]
 
 UNKNOWN = "–"
 #: Before the number of what was counted up to a limit only.
@@ -19,6 +19,11 @@ def count(number: float | None) -> str:
         if number < size * 999.5:
             return f"{_short(number / size)}{unit}"
     return f"{number:.1e}"
+
+
+def number_of(number: int, what: str) -> str:
+    """A number of things as "1 queue" or "12.3k queues"."""
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float | None) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
 from taskq_exporter.doctor import Checkup, Report
-from taskq_exporter.overview import QueueOverview, WorkerOverview
+from taskq_exporter.overview import STUCK_TEXT, QueueOverview, WorkerOverview
 from taskq_exporter.text import printable
-from taskq_exporter.units import duration
+from taskq_exporter.units import duration, number_of
 
 __all__ = ["lines"]
 
@@ -33,7 +33,7 @@ def lines(report: Report, *, width: int = 80, colour: bool = False) -> Iterator[
         yield from text.source(checkup)
         yield ""
     bad = [checkup.name for checkup in report.sources if not checkup.healthy]
-    all_ = f"{len(report.sources)} sources" if len(report.sources) != 1 else "1 source"
+    all_ = number_of(len(report.sources), "source")
     yield from text.wrapped("", f"{all_}, with problems: {', '.join(bad)}" if bad else f"{all_}, no problem", left=0)
 
 
@@ -132,8 +132,7 @@ def _queue(queue: QueueOverview) -> str:
         if n or state == "ready"
     ]
     oldest = f"oldest {duration(queue.oldest_ready)}{' or more' if queue.oldest_is_bound else ''}"
-    stuck = {"no_consumers": "no consumers", "late": "late", "paused": "paused"}.get(queue.stuck, "")
-    told = _joined(*counts, oldest if queue.oldest_ready else "", stuck)
+    told = _joined(*counts, oldest if queue.oldest_ready else "", STUCK_TEXT[queue.stuck])
     return f"{queue.name or '(unnamed)'} ({told})" if told else queue.name or "(unnamed)"
 
 

@@ -8,10 +8,10 @@ import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from taskq_exporter.commands import listening
 from taskq_exporter.commands.common import UsageError
+from taskq_exporter.urls import http_url
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -58,14 +58,10 @@ def own_address(command_line: Path) -> tuple[str, int]:
 
 
 def _parts(url: str) -> tuple[str, str, int]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = http_url(url)
+    if parts is None:
         raise UsageError("healthcheck: write the URL as http://HOST:9540 or https://HOST:9540")
-    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _ask(scheme: str, host: str, port: int) -> str:

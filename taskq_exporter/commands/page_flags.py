@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from urllib.parse import urlsplit
 
+from taskq_exporter.urls import http_url
 from taskq_exporter.web.keys import PageOptions
 
 __all__ = ["add_page_arguments", "page_options"]
@@ -70,11 +70,7 @@ def _seconds(text: str) -> float:
 def _external_url(text: str) -> str:
     if not text:  # argparse passes the default too
         return text
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+    parts = http_url(text)
+    if parts is None or "@" in parts.netloc or parts.query or parts.fragment:
         raise argparse.ArgumentTypeError("write it as https://HOST or https://HOST:9540/PREFIX, without credentials")
     return text.rstrip("/")

@@ -24,6 +24,7 @@ from taskq_exporter.status import overview
 from taskq_exporter.table import Line, table
 from taskq_exporter.terminal import Screen, is_terminal
 from taskq_exporter.text import printable
+from taskq_exporter.units import number_of
 from taskq_exporter.web.api import sources_from
 from taskq_exporter.web.client import FetchError, add_url_argument, fetch_json
 
@@ -125,7 +126,7 @@ class _View:
     def lines(self, columns: int, rows: int) -> list[Line]:
         """What fits, and a line that says how much does not."""
         queues = sum(source.queues_total or 0 for source in self.sources)
-        what = f"{_number(len(self.sources), 'source')}, {_number(queues, 'queue')}"
+        what = f"{number_of(len(self.sources), 'source')}, {number_of(queues, 'queue')}"
         words = [self.at, what, self._where, "q ends"] if self.at else ["looking", self._where]
         lines = [Line("  ".join(filter(None, words))[:columns])]
         if self.error:
@@ -136,10 +137,6 @@ class _View:
             over = len(lines) - rows + 1
             lines[rows - 1 :] = [Line(f"and {over} more"[:columns])]
         return lines
-
-
-def _number(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 async def _watch(read: Read, interval: float, where: str) -> int:

@@ -8,11 +8,11 @@ import base64
 import json
 import os
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from taskq_exporter.text import printable
+from taskq_exporter.urls import http_url
 
 __all__ = ["PASSWORD", "USERNAME", "FetchError", "add_url_argument", "fetch_json"]
 
@@ -38,12 +38,8 @@ def add_url_argument(parser: argparse.ArgumentParser) -> None:
 
 async def fetch_json(url: str, *, timeout: float = 30.0) -> Any:
     """What is at a URL of a running exporter, decoded. Raises FetchError; `timeout` in seconds."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        parts, usable = urlsplit(""), False
-    if not usable:
+    parts = http_url(url)
+    if parts is None:
         raise FetchError("--url: write it as http://HOST:9540 or https://HOST:9540")
     if "@" in parts.netloc:
         raise FetchError(f"--url: no user and password in the URL; set {USERNAME} and {PASSWORD}, or use ~/.netrc")

@@ -8,7 +8,7 @@ from typing import Final
 
 from taskq_exporter import __version__
 from taskq_exporter.overview import SourceOverview
-from taskq_exporter.units import count
+from taskq_exporter.units import number_of
 from taskq_exporter.web.page.markup import Markup, join, tag
 from taskq_exporter.web.page.sources import SYMBOLS, source_id, source_section
 from taskq_exporter.web.page.view import View
@@ -107,10 +107,6 @@ def _headline(sources: Sequence[SourceOverview]) -> str:
     queues = sum(source.queues_total or 0 for source in sources)
     stuck = sum(bool(queue.stuck) for source in sources for queue in source.queues)
     words = [f"{down} of {len(sources)} sources down"] if down else []
-    words += [f"{_number(stuck, 'queue')} stuck"] if stuck else []
-    words += [] if down else [f"{_number(len(sources), 'source')}"]
-    return ", ".join([*words, _number(queues, "queue")])
-
-
-def _number(n: int, what: str) -> str:
-    return f"{count(n)} {what}{'' if n == 1 else 's'}"
+    words += [f"{number_of(stuck, 'queue')} stuck"] if stuck else []
+    words += [] if down else [f"{number_of(len(sources), 'source')}"]
+    return ", ".join([*words, number_of(queues, "queue")])

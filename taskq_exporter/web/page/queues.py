@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from taskq_exporter.overview import QueueOverview, SourceOverview
+from taskq_exporter.overview import STUCK_TEXT, QueueOverview, SourceOverview
 from taskq_exporter.units import AT_LEAST, UNKNOWN, count, duration, rate
 from taskq_exporter.web.page.markup import Markup, join, tag
 from taskq_exporter.web.page.sparkline import sparkline
@@ -14,8 +14,6 @@ from taskq_exporter.web.page.view import View
 from taskq_exporter.web.page.why import why_unknown
 
 __all__ = ["queue_table"]
-
-_STUCK: Final = {"no_consumers": "no consumers", "late": "late", "paused": "paused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +154,4 @@ def _row(queue: QueueOverview, whys: Sequence[str]) -> Markup:
 def _mark(queue: QueueOverview) -> str:
     if queue.stuck == "late":
         return f"late: should start within {duration(queue.start_within)}"
-    return _STUCK[queue.stuck]
+    return STUCK_TEXT[queue.stuck]
