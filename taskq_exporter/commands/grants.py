@@ -32,5 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
             status = 1
             continue
         print(f"# {configured.config.name} ({configured.adapter.name})")
-        print(text.strip() if text is not None else "# this adapter prints no grants: its README says what it needs", end="\n\n")
+        print(
+            text.strip() if text is not None else "# this adapter prints no grants: its README says what it needs",
+            end="\n\n",
+        )
     return status
