@@ -45,8 +45,10 @@ class Engine:
         (folder / "containers.conf").write_text(CONTAINERS_CONF)
         self.env = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf"), "BUILDAH_ISOLATION": "chroot"}
 
-    def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
+    def run(
+        self, *command: str | Path, check: bool = True, seconds: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=seconds)
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
 
