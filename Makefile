@@ -21,7 +21,7 @@ DIST ?= dist
 # Another exporter, which ours is measured and compared with.
 CELERY_EXPORTER := bench/.venvs/celery-exporter
 
-.PHONY: install demo test test-all test-oldest bench lint format docs dist lock clean
+.PHONY: install demo test test-all test-oldest bench lint format docs pictures dist lock clean
 
 install: $(STAMP)
 
@@ -78,6 +78,10 @@ format: install
 docs: install
 	$(BIN)/python docs/generate.py
 
+# The pictures of docs/dashboards.md, of a demo that runs for a quarter of an hour; needs prometheus and chromium.
+pictures: install
+	$(BIN)/python docs/pictures.py $(ARGS)
+
 dist: install
 	rm -rf $(DIST)
 	for p in . $(dir $(PLUGINS)); do $(BIN)/python -m build --no-isolation --outdir $(DIST) $$p || exit 1; done
@@ -100,6 +104,9 @@ lock: install
 		-o plugins/postgres/tests/requirements-absurd-pgqueuer.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		plugins/postgres/tests/node/requirements-node.in $(if $(UPGRADE),--upgrade) -o plugins/postgres/tests/node/requirements-node.txt
+	for name in deploy/requirements-sbom deploy/celery/requirements tests/deploy/requirements-image; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+			$$name.in $(if $(UPGRADE),--upgrade) -o $$name.txt || exit 1; done
 	cd plugins/postgres/tests/node && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		bench/celery-exporter.in $(if $(UPGRADE),--upgrade) -o bench/celery-exporter.txt
