@@ -134,6 +134,7 @@ class Source:
     worker_ttl: float = 600.0  # seconds after which a worker that is gone is forgotten
     queue_ttl: float = 86400.0  # seconds after which a queue that is gone is forgotten
     disabled: Set[str] = frozenset()  # families that never reach the page: what only they need is not asked for
+    wanted: Set[str] = frozenset()  # families that names of other exporters are made of: some are only told for these
 
 
 class Ledger(Protocol):

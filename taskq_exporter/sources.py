@@ -139,6 +139,7 @@ def make_source(configured: ConfiguredSource) -> Source:
         worker_ttl=c.worker_ttl,
         queue_ttl=c.queue_ttl,
         disabled=frozenset(c.disable),
+        wanted=frozenset(rule.family for family in configured.mapped() for rule in family.rules),
     )
 
 

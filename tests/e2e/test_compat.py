@@ -61,6 +61,7 @@ def flower() -> Iterator[str]:
         yield f'sum by (task) (rate(flower_events_total{{type="task-{kind}"}}[1m])) > 0'
     yield 'sum by (worker) (flower_events_total{worker=~"celery@.*"})'
     yield "histogram_quantile(0.95, sum by (worker, task, le) (rate(flower_task_runtime_seconds_bucket[1m])))"
+    yield "sum by (worker, task) (flower_task_prefetch_time_seconds)"
     for family in ("online", "number_of_currently_executing_tasks", "prefetched_tasks"):
         yield f"sum by (worker) (flower_worker_{family})"
 

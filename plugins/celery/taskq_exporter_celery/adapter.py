@@ -15,6 +15,7 @@ from taskq_exporter_celery.families import FAMILIES
 from taskq_exporter_celery.follower import Follower
 from taskq_exporter_celery.inspection import Inspection
 from taskq_exporter_celery.options import CeleryOptions
+from taskq_exporter_celery.prefetch import PREFETCH, PrefetchFollower
 
 #: Seconds that the first page with workers waits for their first answers.
 FIRST_ANSWERS = 1.0
@@ -53,7 +54,8 @@ async def follow(source: Source, client: Broker, ledger: Ledger) -> None:
         AdapterError: connect, timeout, permission; the core subscribes anew.
     """
     # The ledger outlives a connection, and with it what is known of tasks in flight.
-    follower = ledger.view if isinstance(ledger.view, Follower) else Follower(source, ledger, time.time)
+    kind = PrefetchFollower if source.wanted & PREFETCH else Follower
+    follower = ledger.view if isinstance(ledger.view, Follower) else kind(source, ledger, time.time)
     ledger.view = follower
     inspection = Inspection(client, follower, ledger, source)
     told = 0

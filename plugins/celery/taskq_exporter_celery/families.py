@@ -9,6 +9,8 @@ from taskq_exporter.api import Family, QueueStats, Sample
 ETA_BEYOND_VISIBILITY = "taskq_celery_eta_beyond_visibility_timeout"
 OLDEST_IS_BOUND = "taskq_celery_oldest_age_is_lower_bound"
 OLDEST_UNACKED = "taskq_celery_unacked_oldest_age_seconds"
+PREFETCH_SECONDS = "taskq_celery_worker_prefetch_seconds"
+PREFETCHED_TASKS = "taskq_celery_worker_prefetched_tasks"
 REDBEAT_LOCK = "taskq_celery_redbeat_lock_held"
 UNACKED = "taskq_celery_unacked"
 WORKER_PROCESSED = "taskq_celery_worker_processed_total"
@@ -21,6 +23,20 @@ FAMILIES = (
         help="1 where the oldest ready task may be older than taskq_oldest_task_age_seconds says: nothing told "
         "when it was sent.",
         labels=("queue",),
+        overflow="max",
+    ),
+    Family(
+        name=PREFETCHED_TASKS,
+        kind="gauge",
+        help="Tasks that a worker holds to run them now and has not begun, by name; only where compat needs it.",
+        labels=("worker", "task"),
+        overflow="sum",
+    ),
+    Family(
+        name=PREFETCH_SECONDS,
+        kind="gauge",
+        help="How long the task that began last had waited at the worker, 0 once it ended; only where compat needs it.",
+        labels=("worker", "task"),
         overflow="max",
     ),
     Family(
