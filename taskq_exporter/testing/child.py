@@ -18,7 +18,7 @@ from typing import Self
 
 __all__ = ["Child", "clean_environment"]
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 #: The kernel ends a guarded child with the thread that started it: this one lasts as long as the tests.
 _STARTER = ThreadPoolExecutor(1, thread_name_prefix="taskq-start")
 

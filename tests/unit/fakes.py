@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import hookimpl
+from taskq_exporter.exporter import Exporter
 from taskq_exporter.settings import SourceConfig
 from taskq_exporter.sources import ConfiguredSource
 
@@ -33,3 +35,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+async def following(exporter: Exporter) -> None:
+    """Wait until every follower follows."""
+    async with asyncio.timeout(30):
+        while any(runner.following is False for runner in exporter.runners.values()):
+            await asyncio.sleep(0)
