@@ -57,6 +57,10 @@ async def scan(
     raise AdapterError(Reason.COST, f"more than {count * slices} keys to look through: name the queues instead")
 
 
+#: After these errors a search rests only as long as the round took: it waited for the server, which had no work of it.
+_WAITED = {Reason.BUSY, Reason.CONNECT, Reason.TIMEOUT}
+
+
 class Discovery:
     """Names that `refresh` finds: now, and again every so many seconds or later, while the context is entered."""
 
@@ -66,7 +70,7 @@ class Discovery:
         Args:
             refresh: One round; may raise AdapterError.
             every: Seconds between rounds.
-            rests: At least so many times as long as a round took.
+            rests: At least so many times as long as a round took; once, where it ended because the server did not answer.
         """
         #: Why the last round found nothing new; what earlier rounds found is kept.
         self.problem: AdapterError | None = None
@@ -114,4 +118,5 @@ class Discovery:
             self._first.set()
             # An error is looked at again soon: the server may have been starting.
             pause = min(self._every, 10) if self.problem else self._every
-            await asyncio.sleep(max(pause, (time.monotonic() - started) * self._rests))
+            waited = self.problem is not None and self.problem.reason in _WAITED
+            await asyncio.sleep(max(pause, (time.monotonic() - started) * (1 if waited else self._rests)))

@@ -77,6 +77,24 @@ async def test_a_failed_round_keeps_the_names_and_says_why() -> None:
     assert seen == [None, None, Reason.PERMISSION, Reason.BUG, None]
 
 
+async def test_a_server_that_did_not_answer_is_soon_looked_at_again() -> None:
+    rounds, again = 0, asyncio.Event()
+
+    async def refresh() -> Iterable[str]:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            await asyncio.sleep(0.1)
+            raise AdapterError(Reason.TIMEOUT, "")
+        again.set()
+        return ["a"]
+
+    async with asyncio.timeout(30), Discovery(refresh, every=0, rests=1_000_000) as discovery:
+        await again.wait()
+        await asyncio.sleep(0)
+        assert await discovery.names(0) == {"a"}
+
+
 async def test_leaving_ends_the_search() -> None:
     async def refresh() -> Iterable[str]:
         await asyncio.Event().wait()
