@@ -1,6 +1,6 @@
 """The allocator's keys and channels, and the adapter's own metric families.
 
-Taken from the guide to its exporter, "Celery with a Redis pub/sub allocator", and from its public source of 2025.
+Taken from the guide to its exporter, "Celery with a Redis pub/sub allocator".
 """
 
 from __future__ import annotations
