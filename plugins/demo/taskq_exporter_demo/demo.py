@@ -28,6 +28,7 @@ CELERY = """\
   - name: shop
     adapter: celery
     url: ${CELERY_BROKER_URL}
+    objectives: [{queue: emails, start_within: 10s, ratio: 0.9}]
 """
 DJANGO = """\
   - name: web
