@@ -1,3 +1,4 @@
+# ruff: noqa: S311 - chance, no secrets
 """The application of docker-compose.yml: its worker sends itself tasks that succeed, fail, are late and are retried."""
 
 import os

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,7 +22,8 @@ from taskq_exporter.testing.tls import Certificates
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
 
-ADAPTERS = ["celery", "django_tasks_redis", "host", "postgres", "taskflow"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ADAPTERS = sorted(re.findall(r"[\w-]+", PROJECT["optional-dependencies"]["all"][0].partition("[")[2].replace("-", "_")))
 VENV = "/opt/taskq-exporter"
 #: What container-structure-test asks of the settings. Of files a shell in the image tells more, and much faster.
 STRUCTURE = {

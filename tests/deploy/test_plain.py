@@ -24,6 +24,7 @@ def load(path: Path) -> dict[str, Any]:
 def test_versions_are_one() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert load(CHART / "Chart.yaml")["appVersion"] == project["version"]
+    assert f'org.opencontainers.image.version="{project["version"]}"' in (ROOT / "Dockerfile").read_text()
     for plugin in ROOT.glob("plugins/*/pyproject.toml"):
         assert tomllib.loads(plugin.read_text())["project"]["version"] == project["version"], plugin
 
