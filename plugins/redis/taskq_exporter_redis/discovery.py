@@ -70,7 +70,7 @@ class Discovery:
         Args:
             refresh: One round; may raise AdapterError.
             every: Seconds between rounds.
-            rests: At least so many times as long as a round took; once, where it ended because the server did not answer.
+            rests: At least so many times as long as a round took; once where the server did not answer.
         """
         #: Why the last round found nothing new; what earlier rounds found is kept.
         self.problem: AdapterError | None = None
