@@ -20,7 +20,7 @@ from containers import HARDENED, ROOT, Engine, free_port, unavailable
 from taskq_exporter.testing.environments import python_with
 from taskq_exporter.testing.tls import Certificates
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ADAPTERS = sorted(re.findall(r"[\w-]+", PROJECT["optional-dependencies"]["all"][0].partition("[")[2].replace("-", "_")))
