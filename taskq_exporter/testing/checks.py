@@ -27,6 +27,8 @@ __all__ = ["SLACK", "Checks", "open_files", "scenario", "settle", "threads"]
 
 #: Seconds that a page may take beyond the source's timeout.
 SLACK = 1.0
+#: Seconds that what is closed may take to be gone.
+SETTLE = 3.0
 
 
 def scenario(check: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -127,7 +129,7 @@ def threads() -> int:
 
 
 async def settle(condition: Callable[[], bool]) -> None:
-    """Give what is closing in the background up to three seconds."""
-    until = time.monotonic() + 3
+    """Give what is closing in the background up to SETTLE seconds."""
+    until = time.monotonic() + SETTLE
     while not condition() and time.monotonic() < until:
         await asyncio.sleep(0.02)
