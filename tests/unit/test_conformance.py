@@ -24,7 +24,7 @@ from taskq_exporter.api import (
     Source,
     State,
 )
-from taskq_exporter.testing import AdapterConformance, World
+from taskq_exporter.testing import AdapterConformance, World, checks
 
 LEFT_OPEN: list[Any] = []
 #: Of a fault that leaves a client behind in a loop that has ended.
