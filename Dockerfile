@@ -37,5 +37,5 @@ COPY --from=build /opt/taskq-exporter /opt/taskq-exporter
 ENV PATH=/opt/taskq-exporter/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 9540
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["taskq-exporter", "healthcheck"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["taskq-exporter", "healthcheck"]
 ENTRYPOINT ["taskq-exporter"]

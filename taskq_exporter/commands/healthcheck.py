@@ -21,7 +21,8 @@ HELP = "exit status 0 if an exporter answers at URL, else 1; without URL, the on
 COMMAND_LINE = Path("/proc/1/cmdline")
 #: The exporter answers; that it wants a password, another certificate or patience first is an answer, too.
 ALIVE = {200, 401, 403, 429}
-SECONDS = 2.5
+#: How long it may take to answer.
+SECONDS = 4.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
