@@ -86,8 +86,16 @@ class _Generator(GenerateJsonSchema):
     """JSON schemas with durations, variables, secrets from files, and what the comments say."""
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
-        is_duration = schema["function"]["function"] is duration
-        return dict(DURATION) if is_duration else super().function_before_schema(schema)
+        if schema["function"]["function"] is duration:
+            return dict(DURATION)
+        made = super().function_before_schema(schema)
+        # what is read before a mapping or a list may be short for it: the init container checks it
+        kinds = {kind.get("type") for kind in (made, *made.get("anyOf", ()))}
+        return {} if kinds & {"object", "array"} and "properties" not in made else made
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        made = super().dict_schema(schema)
+        return {**made, "additionalProperties": False} if "patternProperties" in made else made
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         return {"anyOf": [super().int_schema(schema), VARIABLE]}
@@ -140,7 +148,12 @@ def values_schema(chart: Path) -> str:
     # an adapter of somebody else's may have any options: the init container checks them
     sources = {
         "type": "array",
-        "items": {"type": "object", "required": ["name", "adapter"], "properties": _named(), "allOf": in_sources},
+        "items": {
+            "type": "object",
+            "required": ["name", "adapter"],
+            "properties": source["properties"],
+            "allOf": in_sources,
+        },
     }
     modules = {
         "type": "object",
@@ -160,10 +173,6 @@ def values_schema(chart: Path) -> str:
         "description": "For the condition of a chart that needs this.",
     }
     return json.dumps({**schema, "definitions": definitions}, indent=1) + "\n"
-
-
-def _named() -> _Schema:
-    return {"name": {"type": "string", "minLength": 1, "maxLength": 100}, "adapter": {"type": "string"}}
 
 
 def _when(adapter: str, definition: str) -> _Schema:
