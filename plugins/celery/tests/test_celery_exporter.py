@@ -118,12 +118,17 @@ class Other:
             return None
 
 
+@pytest.fixture(params=["redis_url", pytest.param("rabbitmq_url", marks=pytest.mark.newest)])
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
 @pytest.fixture
-def other(redis_url: str) -> Iterator[Other]:
+def other(url: str) -> Iterator[Other]:
     if not OTHER.exists():
         message = "celery-exporter is not installed: make bench/.venvs/celery-exporter/.installed"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    exporter = Other(redis_url)
+    exporter = Other(url)
     yield exporter
     exporter.child.close()
 
@@ -139,10 +144,11 @@ def comparable(page: Page) -> dict[tuple[str, frozenset[tuple[str, str]]], float
 
 @pytest.mark.full
 @pytest.mark.newest
-async def test_both_say_the_same_of_one_broker(redis_url: str, project: Any, other: Other) -> None:
+async def test_both_say_the_same_of_one_broker(url: str, make_project: Any, other: Other) -> None:
     """Each series of theirs stands on our page with its value, but where theirs is wrong."""
+    project = make_project(url)
     workers = [project.worker("-c", "2", "--heartbeat-interval", "1", name=f"w@h{i}") for i in (1, 2)]
-    source = {"adapter": "celery", "url": redis_url, "compat": ["celery-exporter"]}
+    source = {"adapter": "celery", "url": url, "compat": ["celery-exporter"]}
     async with watch(source, follow=True) as watched:
         await watched.following()
         for worker in workers:
