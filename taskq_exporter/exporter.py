@@ -64,6 +64,12 @@ class Exporter:
         self._watch({**self.runners, runner.name: runner})
         return runner
 
+    def remove(self, name: str) -> SourceRunner:
+        """Watch a source no more, and keep nothing of it; returns what the caller is to retire."""
+        runner = self.runners[name]
+        self._watch({other: r for other, r in self.runners.items() if other != name})
+        return runner
+
     def _start(self, configured: ConfiguredSource, *, follow: bool = True) -> SourceRunner:
         runner = SourceRunner(configured, self._clock)
         checkpoint = None
@@ -82,6 +88,7 @@ class Exporter:
         self.runners = runners
         self.self_metrics.adapters = list({r.adapter.name: r.adapter for r in runners.values()}.values())
         self._unwritten &= runners.keys()
+        self._violated = {(source, family) for source, family in self._violated if source in runners}
 
     async def apply(self, sources: Sequence[ConfiguredSource]) -> Changes:
         """Watch these sources instead, from one moment to the next; not to be called twice at once.

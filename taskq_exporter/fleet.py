@@ -87,9 +87,8 @@ class Targets:
         return watched
 
     def _drop(self, name: str) -> None:
-        runner = self._watched.pop(name).runner
-        self.exporter.runners = {n: r for n, r in self.exporter.runners.items() if n != name}
-        self._retiring.start(runner.retire())
+        del self._watched[name]
+        self._retiring.start(self.exporter.remove(name).retire())
 
     def _sweep_later(self) -> None:
         if self._timer is None:
