@@ -144,8 +144,10 @@ class Tails:
                 unknown = max(unknown, _FOREVER if tail.size else now - tail.since)
                 continue
             since, exact = _since(tail.message, tail.since, sent)
-            if since > now:  # it waits for its ETA; what is behind it may not
-                unknown = _FOREVER
+            if since > now:  # it waits for its ETA, and is not late; what is behind it may be
+                if length > 1:
+                    unknown = _FOREVER
+                    continue
             else:
                 age = max(age, now - since)
                 if not exact:
