@@ -47,13 +47,14 @@ class Unacked:
         index = self._layout.unacked_index
         total, listed = await self._redis.replies([("ZCARD", index), ("ZRANGE", index, 0, LIMIT - 1, "WITHSCORES")])
         tags = listed[::2]
-        self._delivered = {tag: float(score) for tag, score in zip(tags, listed[1::2], strict=True)}
+        delivered = {tag: float(score) for tag, score in zip(tags, listed[1::2], strict=True)}
         known = {tag: self._known[tag] for tag in tags if tag in self._known}
         new = [tag for tag in tags if tag not in known]
         for i in range(0, len(new), _SLICE):
             known |= await self._fetch(new[i : i + _SLICE])
             await asyncio.sleep(0)
         self.new = [message for tag in new if (message := known.get(tag)) is not None]
+        self._delivered = delivered  # with what is known of them: somebody may ask while they are fetched
         # Those acknowledged since they were listed are in neither.
         self._known, self.total = known, len(known) + (max(total - LIMIT, 0) if len(tags) == LIMIT else 0)
         return ()
