@@ -33,4 +33,10 @@ def make_app(
     configuration.add_routes(app)
     if metrics_path != "/":
         people.add_routes(app)
+    app.on_response_prepare.append(_say_who)
     return app
+
+
+async def _say_who(_request: web.Request, response: web.StreamResponse) -> None:
+    """Without the versions that aiohttp would tell everybody."""
+    response.headers["Server"] = "taskq-exporter"

@@ -50,6 +50,7 @@ async def test_routes(exporter: Exporter) -> None:
     add(exporter, "bad & ugly", first_waits)
     async with TestClient(TestServer(make_app(exporter))) as client:
         ready = await client.get("/-/ready")
+        assert ready.headers["Server"] == "taskq-exporter"
         assert (ready.status, "waiting for the first collect of ok, bad & ugly" in await ready.text()) == (503, True)
         gate.set()
         page = await client.get("/metrics")
