@@ -140,8 +140,8 @@ def test_a_sidecar_is_a_container_of_somebody_elses_pod(helm: Any, validator: An
     about = {"apiVersion": "v2", "name": "shop", "version": "1.0.0", "dependencies": [dependency]}
     (tmp_path / "Chart.yaml").write_text(json.dumps(about))
     page = (ROOT / "docs" / "kubernetes.md").read_text()
-    template = next(part for part in page.split("```")[1::2] if "taskq-exporter.sidecar" in part)
-    (tmp_path / "templates" / "worker.yaml").write_text(template.removeprefix("yaml\n"))
+    template = next(part for part in page.split("```")[1::2] if part.startswith('yaml title="template"'))
+    (tmp_path / "templates" / "worker.yaml").write_text(template.partition("\n")[2])
     values = {"taskq-exporter": {**sets["sidecar"], "enabled": True}}
     documents = helm.render(values, tmp_path)
     # native sidecars are of 1.29
