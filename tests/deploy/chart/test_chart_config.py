@@ -15,7 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[3]
-CASES = {path.stem.removeprefix("invalid-"): path for path in ROOT.glob("tests/data/config/invalid-*.yml")}
+#: Mistakes of YAML itself, which values cannot have; of aliases a small file makes a huge one.
+YAML_ALONE = {"bad-yaml", "complex-key", "deep", "deep-aliases", "many-aliases", "recursive", "tab"}
+FILES = {path.stem.removeprefix("invalid-"): path for path in ROOT.glob("tests/data/config/invalid-*.yml")}
+CASES = {name: path for name, path in sorted(FILES.items()) if name not in YAML_ALONE}
 #: What only the exporter can tell, in the init container.
 NOT_BY_SCHEMA = {
     *("buckets", "disable", "duplicate-key", "duplicate-source", "empty-url", "expansion", "expansion-clash", "limits"),
