@@ -101,13 +101,13 @@ def fires(name: str, said: dict[str, str], minute: int, exporters: int, alert: s
     }
 
 
-@pytest.mark.parametrize("exporters", [1, 2])
+@pytest.mark.parametrize("exporters", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_each_alert_fires_alone(exporters: int, tmp_path: Path) -> None:
     tests = [fires(name, said, minute, exporters, name) for name, (said, minute) in FIRES.items()]
     promtool(tmp_path, tests)
 
 
-@pytest.mark.parametrize("exporters", [1, 2])
+@pytest.mark.parametrize("exporters", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_none_fires_where_nothing_is_wrong(exporters: int, tmp_path: Path) -> None:
     promtool(tmp_path, [fires(name, said, minute, exporters, None) for name, (said, minute) in SILENT.items()])
 

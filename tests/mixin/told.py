@@ -75,7 +75,12 @@ def promtool(tmp_path: Path, tests: list[dict[str, Any]], *more: str) -> None:
         pytest.skip("no promtool here")
     for name, rules in (("records", recording_rules()), ("alerts", alert_rules(Thresholds(), SITE))):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(rules, sort_keys=False))
-    file = {"rule_files": ["records.yaml", "alerts.yaml", *more], "evaluation_interval": "1m", "tests": tests}
+    file = {
+        "rule_files": ["records.yaml", "alerts.yaml", *more],
+        "evaluation_interval": "1m",
+        "group_eval_order": ["taskq-records", "taskq-alerts"],
+        "tests": tests,
+    }
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
     command = [PROMTOOL, "test", "rules", "test.yaml"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)

@@ -17,7 +17,12 @@ from taskq_exporter.adapters import Adapters
 from taskq_exporter.config import load_config
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
+PAGES = [
+    ROOT / "README.md",
+    # a test of its own builds and runs the adapter of adapters.md
+    *sorted(page for page in ROOT.glob("docs/*.md") if page.name != "adapters.md"),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
 PROMTOOL = shutil.which("promtool")
 
 

@@ -96,7 +96,7 @@ def test_totals_rise_with_what_is_done() -> None:
         key = ("lo", direction)
         assert values(after, "network_bytes_total")[key] - values(before, "network_bytes_total")[key] >= 100_000
     old, new = values(before, "cpu_seconds_total"), values(after, "cpu_seconds_total")
-    assert new["user",] - old["user",] >= 0.1  # the kernel counts in ticks
+    assert new["user",] - old["user",] > 0.05  # the kernel counts in ticks
     assert all(new[mode] >= old[mode] for mode in old)
     assert ("guest",) not in new
 

