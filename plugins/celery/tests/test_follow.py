@@ -103,7 +103,7 @@ async def test_each_end_of_a_task(redis_url: str, project: Any) -> None:
     for task, outcome in (("hard", "timed_out"), ("soft", "timed_out")):
         seconds = page.value(run, task=f"celery_project.{task}", outcome=outcome)
         assert seconds is not None
-        assert 1 <= seconds < 2.5
+        assert 0.9 <= seconds < 2.5  # the limit's timer of 1 s runs before task-started is sent
     # The countdown is no wait: it was meant.
     waits = page.by("taskq_task_wait_duration_seconds_count", "queue")
     assert waits == {("celery",): sum(started.values()) - 1}  # once for each message, also for one that came twice
