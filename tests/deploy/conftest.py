@@ -1,21 +1,16 @@
 from __future__ import annotations
 
-import importlib.util
 import secrets
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-# importlib mode has no sys.path entry for a tests folder: containers is loaded once, under its own name
-_spec = importlib.util.spec_from_file_location("containers", Path(__file__).with_name("containers.py"))
-assert _spec is not None
-assert _spec.loader is not None
-containers = importlib.util.module_from_spec(_spec)
-sys.modules["containers"] = containers
-_spec.loader.exec_module(containers)
+from taskq_exporter.testing.beside import load_beside
+
+load_beside(__file__, "containers")
+containers = sys.modules["containers"]
 
 
 @pytest.fixture(scope="session")

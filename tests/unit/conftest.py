@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,14 +12,9 @@ import taskq_exporter.log
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import hookimpl
 from taskq_exporter.testing import World, checks, watch
+from taskq_exporter.testing.beside import load_beside
 
-# importlib mode has no sys.path entry for a tests folder: each helper is loaded once, under its own name
-for _name in ("fakes", "faulty", "reports"):
-    _spec = importlib.util.spec_from_file_location(_name, Path(__file__).with_name(f"{_name}.py"))
-    assert _spec is not None
-    assert _spec.loader is not None
-    sys.modules[_name] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules[_name])
+load_beside(__file__, "fakes", "faulty", "reports")
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import functools
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -23,17 +22,13 @@ import pytest
 from celery import Celery
 from kombu import Queue
 
+from taskq_exporter.testing.beside import load_beside
+
 HERE = Path(__file__).parent
 CACHE = HERE.parents[2] / ".cache"
 NEWEST = "newest"
 
-# importlib mode has no sys.path entry for a tests folder: what tests share is loaded once, under its own name
-for _name in ("celery_world", "simulated_world"):
-    _spec = importlib.util.spec_from_file_location(_name, HERE / f"{_name}.py")
-    assert _spec is not None
-    assert _spec.loader is not None
-    sys.modules[_name] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules[_name])
+load_beside(__file__, "celery_world", "simulated_world")
 
 
 @functools.cache

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-# importlib mode has no sys.path entry for a tests folder: what tests share is loaded once, under its own name
-_spec = importlib.util.spec_from_file_location("pubsub_allocator", Path(__file__).with_name("pubsub_allocator.py"))
-assert _spec
-assert _spec.loader
-pubsub_allocator = importlib.util.module_from_spec(_spec)
-sys.modules["pubsub_allocator"] = pubsub_allocator
-_spec.loader.exec_module(pubsub_allocator)
+from taskq_exporter.testing.beside import load_beside
+
+load_beside(__file__, "pubsub_allocator")
+pubsub_allocator = sys.modules["pubsub_allocator"]
 
 
 @pytest.fixture

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-# importlib mode has no sys.path entry for a tests folder: what tests share is loaded once, under its own name
-_spec = importlib.util.spec_from_file_location("taskflow_project", Path(__file__).with_name("taskflow_project.py"))
-assert _spec
-assert _spec.loader
-taskflow_project = importlib.util.module_from_spec(_spec)
-sys.modules["taskflow_project"] = taskflow_project
-_spec.loader.exec_module(taskflow_project)
+from taskq_exporter.testing.beside import load_beside
+
+load_beside(__file__, "taskflow_project")
+taskflow_project = sys.modules["taskflow_project"]
 
 from taskq_exporter_taskflow.options import TaskflowOptions  # noqa: E402
 
