@@ -14,10 +14,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.durations import duration
-from taskq_exporter.modules import ModuleConfig
-from taskq_exporter.secretfiles import SUFFIX
-from taskq_exporter.settings import Core, SourceConfig, StateConfig
+from taskq_exporter.config.durations import duration
+from taskq_exporter.config.modules import ModuleConfig
+from taskq_exporter.config.secretfiles import SUFFIX
+from taskq_exporter.config.settings import Core, SourceConfig, StateConfig
 
 __all__ = ["values_schema"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from described import options, table
 
-from taskq_exporter.modules import ModuleConfig
-from taskq_exporter.settings import SourceConfig, StateConfig
+from taskq_exporter.config.modules import ModuleConfig
+from taskq_exporter.config.settings import SourceConfig, StateConfig
 
 __all__ = ["configuration_page"]
 

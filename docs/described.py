@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from taskq_exporter.durations import duration
+from taskq_exporter.config.durations import duration
 
 __all__ = ["Option", "comments", "options", "table"]
 

@@ -27,8 +27,8 @@ from taskq_exporter.api import (
     Snapshot,
     Source,
 )
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.threads import in_thread
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.runtime.threads import in_thread
 
 __all__ = ["Adapter", "Adapters", "LoadError", "installed"]
 

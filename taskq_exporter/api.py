@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import pluggy
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from taskq_exporter.command_trace import sending
-from taskq_exporter.durations import Period, Seconds
+from taskq_exporter.config.durations import Period, Seconds
+from taskq_exporter.config.secretfiles import take_files
 from taskq_exporter.records import (
     AdapterError,
     BrokerStats,
@@ -38,7 +38,7 @@ from taskq_exporter.records import (
     WorkerState,
     WorkerStats,
 )
-from taskq_exporter.secretfiles import take_files
+from taskq_exporter.telemetry.command_trace import sending
 
 __all__ = [
     "AdapterError",

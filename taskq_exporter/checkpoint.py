@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from taskq_exporter.cells import LedgerView
+from taskq_exporter.counts.cells import LedgerView
 from taskq_exporter.schema import CAPPED_LABELS, FAMILIES, RUN_BOUNDS, WAIT_BOUNDS, WITH_WORKER
 
 __all__ = ["Checkpoint", "CheckpointError", "StateDir"]

@@ -15,8 +15,8 @@ from taskq_exporter import __version__
 from taskq_exporter.adapters import installed
 from taskq_exporter.commands import serve
 from taskq_exporter.commands.common import UsageError
+from taskq_exporter.config.sources import ConfigError
 from taskq_exporter.log import configure, redact
-from taskq_exporter.sources import ConfigError
 
 __all__ = ["main", "parser"]
 

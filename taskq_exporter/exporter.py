@@ -11,16 +11,16 @@ from functools import partial
 import structlog
 
 from taskq_exporter.api import Reason
-from taskq_exporter.background import Background
-from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import CheckpointError, StateDir
+from taskq_exporter.config.sources import ConfiguredSource
+from taskq_exporter.counts.cells import LedgerView
 from taskq_exporter.report import SourceReport, Violation
+from taskq_exporter.runtime.background import Background
+from taskq_exporter.runtime.threads import in_thread, retrieve
 from taskq_exporter.scrape import SourceRunner
 from taskq_exporter.selection import EVERY_FAMILY, Selection
 from taskq_exporter.selfmetrics import SelfMetrics
-from taskq_exporter.sources import ConfiguredSource
-from taskq_exporter.threads import in_thread, retrieve
-from taskq_exporter.tracing import span
+from taskq_exporter.telemetry.tracing import span
 
 __all__ = ["Changes", "Exporter"]
 

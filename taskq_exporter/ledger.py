@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from taskq_exporter.api import DropReason, Family, NameFilter, Outcome, Snapshot
-from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView, keep
-from taskq_exporter.labelsets import LabelSets
-from taskq_exporter.names import Names
+from taskq_exporter.counts.cells import Counter, Histogram, Labels, LedgerView, keep
+from taskq_exporter.counts.labelsets import LabelSets
+from taskq_exporter.counts.names import Names
 from taskq_exporter.schema import LABEL_SETS_CAP, RUN_BOUNDS, STARTS_AT_ZERO, WAIT_BOUNDS, WITH_WORKER
 
 __all__ = ["SourceLedger"]

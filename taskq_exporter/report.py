@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from taskq_exporter.api import Family, Reason, Snapshot
-from taskq_exporter.cells import LedgerView
-from taskq_exporter.names import Names
+from taskq_exporter.counts.cells import LedgerView
+from taskq_exporter.counts.names import Names
+from taskq_exporter.counts.scrapers import EVERYTHING
 from taskq_exporter.schema import RUN_BOUNDS, WAIT_BOUNDS
-from taskq_exporter.scrapers import EVERYTHING
 
 if TYPE_CHECKING:
     from taskq_exporter.compat.mapping import MappedFamily

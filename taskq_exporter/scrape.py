@@ -16,21 +16,21 @@ import structlog
 
 from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import AdapterError, Finding, Reason, Snapshot
-from taskq_exporter.background import Background
-from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint
-from taskq_exporter.connection import Connection
-from taskq_exporter.failures import Failures, cancelled_by_us
-from taskq_exporter.follow import FollowerRunner
-from taskq_exporter.history import History
-from taskq_exporter.instrumentation import instrumented_collect
-from taskq_exporter.names import Names
+from taskq_exporter.config.sources import ConfiguredSource, make_ledger, make_source
+from taskq_exporter.counts.cells import LedgerView
+from taskq_exporter.counts.names import Names
+from taskq_exporter.counts.scrapers import Scrapers
 from taskq_exporter.report import Objective, SourceReport
-from taskq_exporter.scrapers import Scrapers
-from taskq_exporter.snapshots import merge, with_known_queues
-from taskq_exporter.source_log import SourceLog
-from taskq_exporter.sources import ConfiguredSource, make_ledger, make_source
-from taskq_exporter.threads import retrieve
+from taskq_exporter.runtime.background import Background
+from taskq_exporter.runtime.connection import Connection
+from taskq_exporter.runtime.failures import Failures, cancelled_by_us
+from taskq_exporter.runtime.follow import FollowerRunner
+from taskq_exporter.runtime.snapshots import merge, with_known_queues
+from taskq_exporter.runtime.source_log import SourceLog
+from taskq_exporter.runtime.threads import retrieve
+from taskq_exporter.telemetry.instrumentation import instrumented_collect
+from taskq_exporter.view.history import History
 
 __all__ = ["SourceRunner"]
 

@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 
 from taskq_exporter import __version__
 from taskq_exporter.adapters import Adapter
+from taskq_exporter.config.sources import TeamFile
 from taskq_exporter.schema import SCHEMA_VERSION
-from taskq_exporter.sources import TeamFile
 
 __all__ = ["SelfMetrics"]
 

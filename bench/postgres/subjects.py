@@ -19,8 +19,8 @@ from taskq_exporter_sql import SqlClient
 from bench.postgres.tables import Options
 from bench.process import cpu_seconds
 from taskq_exporter.api import Snapshot, Source, State
+from taskq_exporter.counts.names import Names
 from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.names import Names
 
 _COUNT = "SELECT queue, state, count(*) FROM {} GROUP BY queue, state"
 

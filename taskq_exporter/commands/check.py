@@ -16,11 +16,11 @@ from io import TextIOWrapper
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.commands.checkup import lines
 from taskq_exporter.commands.common import UsageError, configured_sources, run_loop
-from taskq_exporter.doctor import Report, as_json, examine, from_json, only
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure
-from taskq_exporter.terminal import is_terminal
 from taskq_exporter.text import printable
+from taskq_exporter.view.doctor import Report, as_json, examine, from_json, only
+from taskq_exporter.view.terminal import is_terminal
 from taskq_exporter.web.client import FetchError, add_url_argument, fetch_json
 
 __all__ = ["HELP", "add_arguments", "run"]

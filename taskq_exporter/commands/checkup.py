@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
-from taskq_exporter.doctor import Checkup, Report
-from taskq_exporter.overview import STUCK_TEXT, QueueOverview, WorkerOverview
 from taskq_exporter.text import printable
-from taskq_exporter.units import duration, number_of
+from taskq_exporter.view.doctor import Checkup, Report
+from taskq_exporter.view.overview import STUCK_TEXT, QueueOverview, WorkerOverview
+from taskq_exporter.view.units import duration, number_of
 
 __all__ = ["lines"]
 

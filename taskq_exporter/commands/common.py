@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import structlog
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.config import load_config
-from taskq_exporter.environment import NOTHING_CONFIGURED, VARIABLES, detect
+from taskq_exporter.config.environment import NOTHING_CONFIGURED, VARIABLES, detect
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.sources import Config, ConfiguredSource
 from taskq_exporter.log import keep_secret, redact
-from taskq_exporter.sources import Config, ConfiguredSource
 
 __all__ = ["UsageError", "configured_sources", "file_config", "run_loop"]
 

@@ -8,8 +8,8 @@ import sys
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError
 from taskq_exporter.commands.common import configured_sources, run_loop
+from taskq_exporter.config.sources import make_source
 from taskq_exporter.log import redact
-from taskq_exporter.sources import make_source
 
 __all__ = ["HELP", "add_arguments", "run"]
 

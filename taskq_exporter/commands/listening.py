@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from taskq_exporter.commands.common import UsageError
-from taskq_exporter.durations import duration
+from taskq_exporter.config.durations import duration
 from taskq_exporter.web.webconfig import WebConfigFile
 
 __all__ = ["DEFAULT_ADDRESS", "add_arguments", "addresses", "web_config"]

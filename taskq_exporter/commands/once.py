@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.command_trace import as_lines, trace_commands
 from taskq_exporter.commands.common import configured_sources, run_loop
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure, redact
 from taskq_exporter.page import render
 from taskq_exporter.report import SourceReport
+from taskq_exporter.telemetry.command_trace import as_lines, trace_commands
 
 __all__ = ["HELP", "add_arguments", "run"]
 

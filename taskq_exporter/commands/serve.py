@@ -11,19 +11,19 @@ from collections.abc import Sequence
 
 import structlog
 
-from taskq_exporter import tracing
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.background import Background
 from taskq_exporter.checkpoint import StateDir
 from taskq_exporter.commands import listening
 from taskq_exporter.commands.common import UsageError, file_config, run_loop
 from taskq_exporter.commands.page_flags import add_page_arguments, page_options
-from taskq_exporter.config import load_config
-from taskq_exporter.environment import detect
+from taskq_exporter.config.environment import detect
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.shard import Shard
+from taskq_exporter.config.sources import Config, ConfigError
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.reload import Reloader
-from taskq_exporter.shard import Shard
-from taskq_exporter.sources import Config, ConfigError
+from taskq_exporter.runtime.background import Background
+from taskq_exporter.runtime.reload import Reloader
+from taskq_exporter.telemetry import tracing
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.keys import Lifecycle
 from taskq_exporter.web.server import ListenError, Server

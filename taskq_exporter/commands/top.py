@@ -16,15 +16,15 @@ from io import TextIOWrapper
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.commands.common import UsageError, configured_sources, run_loop
-from taskq_exporter.durations import duration
+from taskq_exporter.config.durations import duration
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure
-from taskq_exporter.overview import SourceOverview
-from taskq_exporter.status import overview
-from taskq_exporter.table import Line, table
-from taskq_exporter.terminal import Screen, is_terminal
 from taskq_exporter.text import printable
-from taskq_exporter.units import number_of
+from taskq_exporter.view.overview import SourceOverview
+from taskq_exporter.view.status import overview
+from taskq_exporter.view.table import Line, table
+from taskq_exporter.view.terminal import Screen, is_terminal
+from taskq_exporter.view.units import number_of
 from taskq_exporter.web.api import sources_from
 from taskq_exporter.web.client import FetchError, add_url_argument, fetch_json
 

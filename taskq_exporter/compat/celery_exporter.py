@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 from taskq_exporter.adapters import Adapters, LoadError
 from taskq_exporter.commands import serve
 from taskq_exporter.commands.common import UsageError, run_loop
-from taskq_exporter.explain import plain
+from taskq_exporter.config.explain import plain
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import Config, ConfiguredSource, keep_secrets
 from taskq_exporter.log import configure, keep_secret
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import Config, ConfiguredSource, keep_secrets
 
 __all__ = ["HELP", "add_arguments", "run", "source_of"]
 

@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from taskq_exporter.api import Family, NameFilter, Outcome
-from taskq_exporter.cells import Counter, Histogram, Labels, LedgerView
 from taskq_exporter.compat.mapping import MappedFamily, Rule
+from taskq_exporter.counts.cells import Counter, Histogram, Labels, LedgerView
+from taskq_exporter.counts.names import Names
 from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.names import Names
 
 __all__ = ["MappedLedger"]
 

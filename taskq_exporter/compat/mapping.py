@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from taskq_exporter.api import Family
-from taskq_exporter.settings import CompatConfig
+from taskq_exporter.config.settings import CompatConfig
 
 __all__ = [
     "CompatMapping",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from taskq_exporter.cells import LedgerView
 from taskq_exporter.compat.mapping import MappedFamily
+from taskq_exporter.counts.cells import LedgerView
 
 __all__ = ["Told", "counted", "told"]
 

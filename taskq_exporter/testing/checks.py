@@ -17,7 +17,7 @@ import pytest
 
 from taskq_exporter.adapters import Adapter, Adapters
 from taskq_exporter.api import Reason, Snapshot, State
-from taskq_exporter.sources import make_source
+from taskq_exporter.config.sources import make_source
 from taskq_exporter.testing.page import Page, parse_series
 from taskq_exporter.testing.processes import Server
 from taskq_exporter.testing.watch import Watch, watch

@@ -17,9 +17,9 @@ import pytest
 from pydantic import ValidationError
 
 from taskq_exporter.api import Finding, Reason, State
+from taskq_exporter.config.sources import make_source
+from taskq_exporter.runtime.snapshots import undeclared
 from taskq_exporter.schema import FAMILIES
-from taskq_exporter.snapshots import undeclared
-from taskq_exporter.sources import make_source
 from taskq_exporter.testing.checks import SLACK, Checks, open_files, scenario, settle, threads
 from taskq_exporter.testing.golden import check_golden
 from taskq_exporter.testing.page import check_openmetrics, check_text

@@ -14,7 +14,7 @@ import yaml
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.checkpoint import StateDir
-from taskq_exporter.config import load_config
+from taskq_exporter.config.load import load_config
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.exposition import negotiate
 from taskq_exporter.page import render

@@ -1,6 +1,6 @@
 """The queues as JSON, for scripts and for autoscalers such as KEDA's metrics-api.
 
-`GET /api/sources` is `{"version", "timestamp", "sources": […]}`, each source as taskq_exporter.overview has it.
+`GET /api/sources` is `{"version", "timestamp", "sources": […]}`, each source as taskq_exporter.view.overview has it.
 `GET /api/queues/SOURCE/QUEUE` is one queue, flat, with the names of its source and of its adapter beside it:
 
     {"source": "shop", "adapter": "celery", "name": "emails", "backlog": 14, "tasks": {"ready": 12, "running": 2},
@@ -23,8 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from taskq_exporter import __version__
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.overview import QueueOverview, SourceOverview
-from taskq_exporter.status import overview
+from taskq_exporter.view.overview import QueueOverview, SourceOverview
+from taskq_exporter.view.status import overview
 from taskq_exporter.web.keys import EXPORTER
 
 __all__ = ["add_routes", "error", "now", "sources_from"]

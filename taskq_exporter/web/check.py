@@ -1,4 +1,4 @@
-"""GET /api/check: what `check` says, of the running sources; taskq_exporter.doctor documents it.
+"""GET /api/check: what `check` says, of the running sources; taskq_exporter.view.doctor documents it.
 
 It is made at most every few seconds, for all who ask together.
 """
@@ -9,9 +9,9 @@ import asyncio
 
 from aiohttp import web
 
-from taskq_exporter.doctor import Report, as_json, examine
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.threads import retrieve
+from taskq_exporter.runtime.threads import retrieve
+from taskq_exporter.view.doctor import Report, as_json, examine
 from taskq_exporter.web.api import error
 from taskq_exporter.web.keys import EXPORTER
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from taskq_exporter.effective import effective_config
+from taskq_exporter.config.effective import effective_config
+from taskq_exporter.config.mistakes import ConfigError
 from taskq_exporter.log import redact
-from taskq_exporter.mistakes import ConfigError
-from taskq_exporter.threads import in_thread
+from taskq_exporter.runtime.threads import in_thread
 from taskq_exporter.web.keys import EXPORTER, LIFECYCLE
 
 __all__ = ["add_routes"]

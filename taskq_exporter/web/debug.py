@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from aiohttp import web
 
 from taskq_exporter.api import AdapterError
-from taskq_exporter.command_trace import as_lines, trace_commands
 from taskq_exporter.credentials import masked
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import redact
 from taskq_exporter.page import render
 from taskq_exporter.report import SourceReport
 from taskq_exporter.scrape import SourceRunner
+from taskq_exporter.telemetry.command_trace import as_lines, trace_commands
 from taskq_exporter.text import printable
 
 __all__ = ["debug_page"]

@@ -16,8 +16,8 @@ from typing import Any
 from aiohttp import web
 
 from taskq_exporter import __version__
-from taskq_exporter.overview import SourceOverview
-from taskq_exporter.status import overview
+from taskq_exporter.view.overview import SourceOverview
+from taskq_exporter.view.status import overview
 from taskq_exporter.web.api import error, now
 from taskq_exporter.web.keys import DRAINING, EXPORTER
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.reload import Reloader
+from taskq_exporter.runtime.reload import Reloader
 
 __all__ = ["DRAINING", "EXPORTER", "LIFECYCLE", "METRICS_PATH", "PAGES", "Lifecycle", "PageOptions"]
 

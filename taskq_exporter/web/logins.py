@@ -13,7 +13,7 @@ from hmac import compare_digest
 
 from pydantic import SecretStr
 
-from taskq_exporter.threads import in_thread
+from taskq_exporter.runtime.threads import in_thread
 
 __all__ = ["Logins", "TooManyError", "credentials"]
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from taskq_exporter.explain import close_to
+from taskq_exporter.config.explain import close_to
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.exposition import families_of, negotiate, wants_gzip
 from taskq_exporter.page import render

@@ -12,9 +12,9 @@ from typing import Final
 from aiohttp import web
 
 from taskq_exporter.exposition import wants_gzip
-from taskq_exporter.overview import SourceOverview
-from taskq_exporter.status import overview
-from taskq_exporter.threads import in_thread
+from taskq_exporter.runtime.threads import in_thread
+from taskq_exporter.view.overview import SourceOverview
+from taskq_exporter.view.status import overview
 from taskq_exporter.web.keys import EXPORTER, METRICS_PATH
 from taskq_exporter.web.page.document import document
 from taskq_exporter.web.page.view import View

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from taskq_exporter.explain import suggest
+from taskq_exporter.config.explain import suggest
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.fleet import Fleet, FleetFullError, Targets
+from taskq_exporter.runtime.fleet import Fleet, FleetFullError, Targets
+from taskq_exporter.runtime.targets import Target, TargetError, parse_target
 from taskq_exporter.scrape import SourceRunner
-from taskq_exporter.targets import Target, TargetError, parse_target
 from taskq_exporter.web.debug import debug_page
 from taskq_exporter.web.keys import EXPORTER, LIFECYCLE
 from taskq_exporter.web.metrics import answer, deadline_of, limited, pick

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from structlog.contextvars import bound_contextvars
 
-from taskq_exporter import tracing
+from taskq_exporter.telemetry import tracing
 
 __all__ = ["REQUEST_ID", "log_requests"]
 

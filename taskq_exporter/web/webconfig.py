@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 import structlog
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from taskq_exporter.durations import Seconds
-from taskq_exporter.mistakes import ConfigError, Mistakes, read_yaml
+from taskq_exporter.config.durations import Seconds
+from taskq_exporter.config.mistakes import ConfigError, Mistakes, read_yaml
 from taskq_exporter.web.tls import CurrentContext, Section, TlsError, TlsServer, make_context
 
 __all__ = ["LoadedWebConfig", "RateLimit", "WebConfig", "WebConfigFile"]

@@ -17,16 +17,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from celery import Celery
 from yarl import URL
 
-from taskq_exporter import history
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Problem, QueueStats, Reason, Snapshot, State, hookimpl
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.testing import Server
 from taskq_exporter.testing.child import clean_environment
 from taskq_exporter.testing.watch import watch
+from taskq_exporter.view import history
 from taskq_exporter.web import api
 from taskq_exporter.web.api import sources_from
 from taskq_exporter.web.app import make_app

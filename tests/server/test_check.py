@@ -30,11 +30,11 @@ from taskq_exporter.api import (
     hookimpl,
 )
 from taskq_exporter.commands.checkup import lines
-from taskq_exporter.doctor import Report, as_json, examine, from_json
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
+from taskq_exporter.view.doctor import Report, as_json, examine, from_json
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.client import PASSWORD, USERNAME, FetchError, fetch_json
 
@@ -175,7 +175,7 @@ async def test_a_follower_that_does_not_follow(exporter: Exporter) -> None:
 
 @pytest.mark.parametrize("failure", ["adapter", "bug", "hang"])
 async def test_an_adapter_that_cannot_diagnose(exporter: Exporter, failure: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr("taskq_exporter.doctor.PATIENCE", 0.05)
+    monkeypatch.setattr("taskq_exporter.view.doctor.PATIENCE", 0.05)
 
     async def diagnose() -> list[Finding]:
         if failure == "adapter":

@@ -20,7 +20,7 @@ from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Reason, Snapshot, Source, hookimpl
 from taskq_exporter.commands import grants as grants_command
 from taskq_exporter.commands import listening
-from taskq_exporter.environment import VARIABLES
+from taskq_exporter.config.environment import VARIABLES
 from taskq_exporter.testing.processes import free_port
 from taskq_exporter.testing.prometheus import ExporterProcess
 

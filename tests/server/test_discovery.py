@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import Snapshot, hookimpl
 from taskq_exporter.cli import parser
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.testing.prometheus import ExporterProcess, Prometheus
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.keys import PageOptions

@@ -14,15 +14,16 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from taskq_exporter import __version__, history
+from taskq_exporter import __version__
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Problem, QueueStats, Reason, Snapshot, State, WorkerStats, hookimpl
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.testing import Server
 from taskq_exporter.testing.watch import watch
+from taskq_exporter.view import history
 from taskq_exporter.web import health
 from taskq_exporter.web.app import make_app
 

@@ -21,9 +21,9 @@ from structlog.testing import capture_logs
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import Ledger, Snapshot, hookimpl
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.testing.prometheus import ExporterProcess
 from taskq_exporter.testing.watch import config_file
 from taskq_exporter.web.app import make_app

@@ -17,9 +17,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Family, Outcome, QueueStats, Reason, Sample, Snapshot, State, hookimpl
 from taskq_exporter.checkpoint import StateDir
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.testing.page import Page, check_openmetrics, check_text
 from taskq_exporter.testing.prometheus import ExporterProcess
 from taskq_exporter.web.app import make_app

@@ -28,11 +28,11 @@ from taskq_exporter.api import (
     WorkerStats,
     hookimpl,
 )
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
-from taskq_exporter.overview import QueueOverview, SourceOverview
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
+from taskq_exporter.view.overview import QueueOverview, SourceOverview
 from taskq_exporter.web import people
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.page.document import document

@@ -18,11 +18,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Finding, Outcome, QueueStats, Reason, Snapshot, Source, State, hookimpl
-from taskq_exporter.config import load_config
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.shard import Shard
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import configure
-from taskq_exporter.reload import Reloader
-from taskq_exporter.shard import Shard
+from taskq_exporter.runtime.reload import Reloader
 from taskq_exporter.testing import Server
 from taskq_exporter.testing.page import Page
 from taskq_exporter.testing.prometheus import ExporterProcess

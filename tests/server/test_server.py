@@ -13,10 +13,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, QueueStats, Reason, Snapshot, State, hookimpl
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
 from taskq_exporter.web.app import make_app
 from taskq_exporter.web.metrics import scrape_deadline
 

@@ -23,7 +23,7 @@ from celery import Celery
 
 from taskq_exporter import cli
 from taskq_exporter.commands import top as top_command
-from taskq_exporter.environment import VARIABLES
+from taskq_exporter.config.environment import VARIABLES
 from taskq_exporter.testing import Server
 from taskq_exporter.testing.child import clean_environment
 from taskq_exporter.testing.processes import free_port

@@ -20,13 +20,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from structlog.testing import capture_logs
 
-from taskq_exporter import tracing
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Ledger, Reason, Snapshot, hookimpl
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
+from taskq_exporter.telemetry import tracing
 from taskq_exporter.testing.prometheus import ExporterProcess
 from taskq_exporter.testing.watch import config_file
 from taskq_exporter.web.app import make_app

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from structlog.testing import capture_logs
 
-from taskq_exporter.mistakes import ConfigError
+from taskq_exporter.config.mistakes import ConfigError
 from taskq_exporter.testing import Certificates
 from taskq_exporter.web import tls
 from taskq_exporter.web.webconfig import RateLimit, WebConfigFile

@@ -8,9 +8,9 @@ from typing import Any
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import hookimpl
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
 
 
 def adapters(**plugins: dict[str, Any]) -> Adapters:

@@ -20,10 +20,10 @@ from taskq_exporter.api import (
     WorkerState,
     WorkerStats,
 )
-from taskq_exporter.cells import LedgerView
 from taskq_exporter.collector import SnapshotCollector
+from taskq_exporter.counts.cells import LedgerView
+from taskq_exporter.counts.names import Names
 from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.names import Names
 from taskq_exporter.report import Objective, SourceReport
 from taskq_exporter.schema import CAPPED_LABELS
 

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from taskq_exporter.background import Background
+from taskq_exporter.runtime.background import Background
 
 
 async def test_a_task_that_nobody_waits_for_lives_until_it_ends_and_says_why(

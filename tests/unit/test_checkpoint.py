@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint, CheckpointError, StateDir
+from taskq_exporter.counts.cells import LedgerView
 
 VIEW = LedgerView(
     counters={"taskq_tasks_finished_total": [(("q", "t", "failed", ""), 7.0, 1.5)]},

@@ -15,8 +15,8 @@ from fakes import configured
 
 from taskq_exporter import exporter as exporter_module
 from taskq_exporter.api import Snapshot
-from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint, StateDir
+from taskq_exporter.counts.cells import LedgerView
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.page import render
 

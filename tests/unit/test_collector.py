@@ -19,11 +19,11 @@ from taskq_exporter.api import (
     State,
     WorkerStats,
 )
-from taskq_exporter.cells import LedgerView
 from taskq_exporter.collector import SnapshotCollector
+from taskq_exporter.counts.cells import LedgerView
 from taskq_exporter.exposition import OPENMETRICS, TEXT, encode
+from taskq_exporter.runtime.snapshots import merge, with_known_queues
 from taskq_exporter.schema import FAMILIES
-from taskq_exporter.snapshots import merge, with_known_queues
 
 
 def test_every_family_of_the_schema_can_reach_the_page() -> None:

@@ -17,12 +17,12 @@ from taskq_exporter.api import Family, NameFilter, Outcome, QueueStats, Snapshot
 from taskq_exporter.checkpoint import Checkpoint, StateDir
 from taskq_exporter.compat.ledger import MappedLedger
 from taskq_exporter.compat.mapping import MappedFamily, Rule, load, mapped_families, mapping_names
-from taskq_exporter.config import load_config
-from taskq_exporter.mistakes import ConfigError
-from taskq_exporter.names import Names
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.mistakes import ConfigError
+from taskq_exporter.config.settings import CompatConfig
+from taskq_exporter.counts.names import Names
 from taskq_exporter.schema import CAPPED_LABELS, FAMILIES
 from taskq_exporter.selection import Selection
-from taskq_exporter.settings import CompatConfig
 
 #: What the ledger is told with a task, beside the labels of the family.
 TOLD = {

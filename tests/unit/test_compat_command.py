@@ -10,7 +10,7 @@ from taskq_exporter import cli
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.commands.common import UsageError
 from taskq_exporter.compat.celery_exporter import source_of
-from taskq_exporter.sources import ConfiguredSource
+from taskq_exporter.config.sources import ConfiguredSource
 
 URL = "redis://:pass@broker:6379/0"
 

@@ -7,10 +7,10 @@ import pytest
 from fakes import adapters
 
 from taskq_exporter.api import AdapterError, Options, Snapshot
-from taskq_exporter.config import load_config
-from taskq_exporter.durations import duration
+from taskq_exporter.config.durations import duration
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.sources import ConfigError, make_source
 from taskq_exporter.log import redact
-from taskq_exporter.sources import ConfigError, make_source
 
 DATA = Path(__file__).parents[1] / "data" / "config"
 

@@ -8,8 +8,8 @@ import pytest
 from fakes import adapters
 
 from taskq_exporter.api import Options, Snapshot
-from taskq_exporter.config import load_config
-from taskq_exporter.sources import Config, ConfigError
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.sources import Config, ConfigError
 
 ADAPTERS = adapters(fake={"collect": lambda: Snapshot(), "options": lambda: Options})
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, SecretStr
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, Options, Reason, Snapshot
-from taskq_exporter.config import load_config
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.sources import ConfigError, ConfiguredSource
 from taskq_exporter.log import redact
-from taskq_exporter.sources import ConfigError, ConfiguredSource
 
 
 class Inner(BaseModel):

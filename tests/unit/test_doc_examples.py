@@ -14,7 +14,7 @@ import yaml
 
 from taskq_exporter import cli
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.config import load_config
+from taskq_exporter.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

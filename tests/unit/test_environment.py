@@ -9,7 +9,7 @@ from fakes import adapters
 from structlog.testing import capture_logs
 
 from taskq_exporter.api import AdapterError, Detected, Reason, Snapshot
-from taskq_exporter.environment import detect
+from taskq_exporter.config.environment import detect
 from taskq_exporter.log import redact
 
 

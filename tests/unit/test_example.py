@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.config import load_config
-from taskq_exporter.modules import ModuleConfig
-from taskq_exporter.settings import Core, SourceConfig, StateConfig
-from taskq_exporter.sources import Config
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.modules import ModuleConfig
+from taskq_exporter.config.settings import Core, SourceConfig, StateConfig
+from taskq_exporter.config.sources import Config
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 

@@ -14,9 +14,9 @@ from fakes import Clock, configured, following
 
 from taskq_exporter.api import AdapterError, Capability, Outcome, Problem, QueueStats, Reason, Sample, Snapshot, State
 from taskq_exporter.checkpoint import StateDir
+from taskq_exporter.counts.names import Names
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.names import Names
 from taskq_exporter.page import render
 from taskq_exporter.report import SourceReport
 from taskq_exporter.schema import CAPPED_LABELS

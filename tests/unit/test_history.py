@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from taskq_exporter.api import BrokerStats, QueueStats, Snapshot, State
-from taskq_exporter.cells import LedgerView
-from taskq_exporter.history import EVERY, KEEP, POINTS, History
-from taskq_exporter.names import Names
+from taskq_exporter.counts.cells import LedgerView
+from taskq_exporter.counts.names import Names
 from taskq_exporter.report import SourceReport
+from taskq_exporter.view.history import EVERY, KEEP, POINTS, History
 
 
 def report(

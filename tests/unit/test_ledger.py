@@ -4,9 +4,9 @@ import pytest
 from fakes import Clock
 
 from taskq_exporter.api import NameFilter, Outcome
-from taskq_exporter.cells import LedgerView
+from taskq_exporter.counts.cells import LedgerView
+from taskq_exporter.counts.names import Names
 from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.names import Names
 from taskq_exporter.schema import CAPPED_LABELS
 
 FINISHED = "taskq_tasks_finished_total"

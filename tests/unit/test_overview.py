@@ -28,8 +28,8 @@ from taskq_exporter.api import (
 )
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import keep_secret
-from taskq_exporter.overview import QueueOverview, SourceOverview, by_urgency, urgency
-from taskq_exporter.status import overview
+from taskq_exporter.view.overview import QueueOverview, SourceOverview, by_urgency, urgency
+from taskq_exporter.view.status import overview
 
 ABLE = tuple(Capability(family="taskq_tasks", state=s) for s in (State.READY, State.RESERVED, State.RUNNING))
 

@@ -9,11 +9,11 @@ from fakes import Clock
 from reports import report
 
 from taskq_exporter.api import Family, NameFilter, Snapshot
-from taskq_exporter.cells import LedgerView
 from taskq_exporter.checkpoint import Checkpoint, StateDir
 from taskq_exporter.collector import SnapshotCollector
+from taskq_exporter.counts.cells import LedgerView
+from taskq_exporter.counts.names import Names
 from taskq_exporter.ledger import SourceLedger
-from taskq_exporter.names import Names
 from taskq_exporter.schema import CAPPED_LABELS
 
 COUNTER, HISTOGRAM = "taskq_fake_messages_total", "taskq_fake_latency_seconds"

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from taskq_exporter.shard import Shard
+from taskq_exporter.config.shard import Shard
 
 NAMES = [f"team-{i}/queue-{i % 7}" for i in range(2000)]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from taskq_exporter.overview import QueueOverview, SourceOverview
-from taskq_exporter.table import table
 from taskq_exporter.text import printable
+from taskq_exporter.view.overview import QueueOverview, SourceOverview
+from taskq_exporter.view.table import table
 
 
 def source(name: str = "shop", state: Any = "up", *queues: QueueOverview, **of: Any) -> SourceOverview:

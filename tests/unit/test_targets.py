@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from redis.asyncio.connection import parse_url as parse_redis
 from yarl import URL
 
-from taskq_exporter.targets import Target, TargetError, parse_allowed, parse_target
+from taskq_exporter.runtime.targets import Target, TargetError, parse_allowed, parse_target
 
 FLEET = parse_allowed("redis://*.brokers.internal:6379/*")
 

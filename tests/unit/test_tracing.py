@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from taskq_exporter import tracing
 from taskq_exporter.log import redact
-from taskq_exporter.tracing import Settings, settings
+from taskq_exporter.telemetry import tracing
+from taskq_exporter.telemetry.tracing import Settings, settings
 
 OTEL = "OTEL_EXPORTER_OTLP"
 
@@ -63,7 +63,7 @@ def test_what_cannot_be_done_is_one_line_and_no_spans(env: dict[str, str], why: 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    monkeypatch.delitem(sys.modules, "taskq_exporter.otel", raising=False)
+    monkeypatch.delitem(sys.modules, "taskq_exporter.telemetry.otel", raising=False)
     with capture_logs() as lines:
         tracing.start({"TRACING_ENABLED": "true"})
     assert not tracing.enabled()
@@ -73,7 +73,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_nothing_of_opentelemetry_is_imported_where_nobody_wants_spans() -> None:
     code = (
         "import sys, taskq_exporter.cli as cli\n"
-        "from taskq_exporter import tracing\n"
+        "from taskq_exporter.telemetry import tracing\n"
         "tracing.start({'OTEL_TRACES_EXPORTER': 'none'})\n"
         "assert not [m for m in sys.modules if m.startswith(('opentelemetry', 'bcrypt', 'google'))]\n"
     )

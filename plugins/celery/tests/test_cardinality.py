@@ -20,11 +20,11 @@ from taskq_exporter_celery.follower import Follower
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import Capability, Ledger, QueueStats, Snapshot, Source, State, hookimpl
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.page import render
 from taskq_exporter.schema import CAPPED_LABELS
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource
 
 DAY, WORKER_TTL = 86400.0, 600.0
 WORKERS, NAMES, WAVES = 10_000, 5_000, 4  # of a day

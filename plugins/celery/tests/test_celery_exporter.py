@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from taskq_exporter.commands.checkup import lines
-from taskq_exporter.doctor import examine
 from taskq_exporter.testing import Page, watch
 from taskq_exporter.testing.child import Child, clean_environment
 from taskq_exporter.testing.page import check_openmetrics
 from taskq_exporter.testing.processes import free_port, new_directory
+from taskq_exporter.view.doctor import examine
 
 TASK = "celery_project."
 

@@ -10,8 +10,8 @@ import pytest
 import redis
 from taskq_exporter_celery.view import SEND_SENT, USE_E
 
-from taskq_exporter.doctor import Checkup, examine
 from taskq_exporter.testing.watch import Watch, watch
+from taskq_exporter.view.doctor import Checkup, examine
 
 
 async def checkup(watched: Watch) -> Checkup:

@@ -11,8 +11,8 @@ from taskq_exporter_celery.options import CeleryOptions
 from taskq_exporter_celery.schedulers import LIMIT, Schedulers
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.config import load_config
-from taskq_exporter.sources import ConfigError
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.sources import ConfigError
 
 DAY = 86400.0
 ORIGIN = "gen7@beat-host"

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 
-from taskq_exporter.table import table
+from taskq_exporter.view.table import table
 from taskq_exporter.web.api import sources_from
 from taskq_exporter_demo import jobs, pages
 from taskq_exporter_demo.children import Children, DemoError

@@ -17,8 +17,8 @@ from taskq_exporter_host.options import HostOptions
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import Reason, Snapshot, Source
-from taskq_exporter.config import load_config
-from taskq_exporter.sources import ConfigError
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.sources import ConfigError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="compares with /proc")
 HALF_A_CPU = {

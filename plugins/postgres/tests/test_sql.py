@@ -18,8 +18,8 @@ from taskq_exporter_postgres.follow import step
 
 from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import AdapterError, QueueStats, Reason, Snapshot, Source, State, WorkerState
-from taskq_exporter.config import load_config
-from taskq_exporter.sources import ConfigError
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.sources import ConfigError
 
 Admin = psycopg.Connection[Any]
 MakeSql = Callable[..., Source]

@@ -13,9 +13,9 @@ from taskq_exporter_taskflow.adapter import detect, grants
 from taskq_exporter_taskflow.options import TaskflowOptions
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.config import load_config
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.sources import ConfigError
 from taskq_exporter.log import redact
-from taskq_exporter.sources import ConfigError
 from taskq_exporter.testing.watch import config_file
 
 SOURCE = {"name": "flow", "adapter": "taskflow", "url": "postgresql://app@db/app"}

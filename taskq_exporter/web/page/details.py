@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from taskq_exporter.overview import CapabilityOverview, SourceOverview, WorkerOverview
 from taskq_exporter.schema import FAMILIES
-from taskq_exporter.units import UNKNOWN, count, duration
+from taskq_exporter.view.overview import CapabilityOverview, SourceOverview, WorkerOverview
+from taskq_exporter.view.units import UNKNOWN, count, duration
 from taskq_exporter.web.page.markup import Markup, tag
 from taskq_exporter.web.page.why import CANNOT
 

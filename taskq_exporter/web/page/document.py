@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from taskq_exporter import __version__
-from taskq_exporter.overview import SourceOverview
-from taskq_exporter.units import number_of
+from taskq_exporter.view.overview import SourceOverview
+from taskq_exporter.view.units import number_of
 from taskq_exporter.web.page.markup import Markup, join, tag
 from taskq_exporter.web.page.sources import SYMBOLS, source_id, source_section
 from taskq_exporter.web.page.view import View

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from taskq_exporter.overview import STUCK_TEXT, QueueOverview, SourceOverview
-from taskq_exporter.units import AT_LEAST, UNKNOWN, count, duration, rate
+from taskq_exporter.view.overview import STUCK_TEXT, QueueOverview, SourceOverview
+from taskq_exporter.view.units import AT_LEAST, UNKNOWN, count, duration, rate
 from taskq_exporter.web.page.markup import Markup, join, tag
 from taskq_exporter.web.page.sparkline import sparkline
 from taskq_exporter.web.page.view import View

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import quote
 
-from taskq_exporter.overview import QueueOverview, SourceOverview
-from taskq_exporter.units import count, duration
+from taskq_exporter.view.overview import QueueOverview, SourceOverview
+from taskq_exporter.view.units import count, duration
 from taskq_exporter.web.page.details import capabilities, schedulers, workers
 from taskq_exporter.web.page.markup import Markup, join, tag
 from taskq_exporter.web.page.queues import queue_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskq_exporter.units import count
+from taskq_exporter.view.units import count
 from taskq_exporter.web.page.markup import Markup, tag
 
 __all__ = ["sparkline"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from taskq_exporter.api import Reason
-from taskq_exporter.overview import SourceOverview
+from taskq_exporter.view.overview import SourceOverview
 
 __all__ = ["ADVICE", "CANNOT", "why_unknown"]
 

@@ -19,7 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from taskq_exporter import __version__
 from taskq_exporter.log import redact
-from taskq_exporter.tracing import Span
+from taskq_exporter.telemetry.tracing import Span
 
 __all__ = ["OtelTracer"]
 

@@ -12,11 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from taskq_exporter.api import QueueStats, Snapshot, State, WorkerStats
-from taskq_exporter.background import Background
+from taskq_exporter.counts.names import clean
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import redact
-from taskq_exporter.names import clean
-from taskq_exporter.overview import (
+from taskq_exporter.points import worker_states
+from taskq_exporter.report import SourceReport
+from taskq_exporter.runtime.background import Background
+from taskq_exporter.scrape import SourceRunner
+from taskq_exporter.view.overview import (
     CapabilityOverview,
     QueueOverview,
     SchedulerOverview,
@@ -25,9 +28,6 @@ from taskq_exporter.overview import (
     WorkerOverview,
     urgency,
 )
-from taskq_exporter.points import worker_states
-from taskq_exporter.report import SourceReport
-from taskq_exporter.scrape import SourceRunner
 
 __all__ = ["known_overview", "overview"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.mistakes import ConfigError, read_yaml
-from taskq_exporter.reading import Reader
-from taskq_exporter.sources import Config, TeamFile
+from taskq_exporter.config.mistakes import ConfigError, read_yaml
+from taskq_exporter.config.reading import Reader
+from taskq_exporter.config.sources import Config, TeamFile
 
 if TYPE_CHECKING:
     from taskq_exporter.compat.mapping import MappedFamily

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Set
 from math import inf, isnan, nan
 
 from taskq_exporter.api import Outcome, State
-from taskq_exporter.names import clean
+from taskq_exporter.counts.names import clean
 from taskq_exporter.report import SourceReport
 from taskq_exporter.schema import CAPPED_LABELS
 

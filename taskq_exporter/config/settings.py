@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from taskq_exporter.durations import Period, Seconds
-from taskq_exporter.explain import close_to
+from taskq_exporter.config.durations import Period, Seconds
+from taskq_exporter.config.explain import close_to
 from taskq_exporter.schema import CAPPED_LABELS, LABEL_SETS_CAP, RUN_BOUNDS, WAIT_BOUNDS
 
 __all__ = ["Core", "SourceConfig", "StateConfig"]

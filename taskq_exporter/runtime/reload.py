@@ -9,13 +9,13 @@ from pathlib import Path
 import structlog
 
 from taskq_exporter.adapters import Adapters
-from taskq_exporter.background import Background
-from taskq_exporter.config import load_config
+from taskq_exporter.config.load import load_config
+from taskq_exporter.config.mistakes import ConfigError
+from taskq_exporter.config.shard import Shard
+from taskq_exporter.config.sources import Config, ConfiguredSource
 from taskq_exporter.exporter import Exporter
-from taskq_exporter.mistakes import ConfigError
-from taskq_exporter.shard import Shard
-from taskq_exporter.sources import Config, ConfiguredSource
-from taskq_exporter.threads import in_thread
+from taskq_exporter.runtime.background import Background
+from taskq_exporter.runtime.threads import in_thread
 
 __all__ = ["Reloader"]
 

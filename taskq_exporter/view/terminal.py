@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
-from taskq_exporter.table import Line
+from taskq_exporter.view.table import Line
 
 __all__ = ["Screen", "is_terminal"]
 

@@ -9,10 +9,10 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import AdapterError, Reason, Source
-from taskq_exporter.connection import Connection
-from taskq_exporter.failures import Failures, cancelled_by_us
-from taskq_exporter.instrumentation import instrumented_follower
 from taskq_exporter.ledger import SourceLedger
+from taskq_exporter.runtime.connection import Connection
+from taskq_exporter.runtime.failures import Failures, cancelled_by_us
+from taskq_exporter.telemetry.instrumentation import instrumented_follower
 
 __all__ = ["FollowerRunner"]
 

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import AdapterError
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.config.sources import ConfiguredSource, keep_secrets
 from taskq_exporter.log import keep_secret
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.sources import ConfiguredSource, keep_secrets
 
 __all__ = ["NOTHING_CONFIGURED", "VARIABLES", "detect"]
 

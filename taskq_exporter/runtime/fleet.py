@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from taskq_exporter.background import Background
+from taskq_exporter.config.sources import Module
 from taskq_exporter.exporter import Exporter
+from taskq_exporter.runtime.background import Background
+from taskq_exporter.runtime.targets import Target
 from taskq_exporter.scrape import SourceRunner
-from taskq_exporter.sources import Module
-from taskq_exporter.targets import Target
 
 __all__ = ["Fleet", "FleetFullError", "Targets"]
 

@@ -30,14 +30,14 @@ from pydantic import TypeAdapter, ValidationError
 from taskq_exporter import __version__
 from taskq_exporter.api import AdapterError, Finding, Reason
 from taskq_exporter.collector import SnapshotCollector
+from taskq_exporter.config.sources import ConfiguredSource
 from taskq_exporter.exporter import Exporter
 from taskq_exporter.log import redact
-from taskq_exporter.overview import CapabilityOverview, SourceOverview
 from taskq_exporter.report import SourceReport
+from taskq_exporter.runtime.threads import in_thread
 from taskq_exporter.scrape import SourceRunner
-from taskq_exporter.sources import ConfiguredSource
-from taskq_exporter.status import known_overview
-from taskq_exporter.threads import in_thread
+from taskq_exporter.view.overview import CapabilityOverview, SourceOverview
+from taskq_exporter.view.status import known_overview
 
 __all__ = ["Checkup", "CompatCost", "FamilyCost", "LabelCost", "Report", "as_json", "examine", "from_json", "only"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, SecretStr
 
+from taskq_exporter.config.secretfiles import dump
+from taskq_exporter.config.sources import ConfiguredSource, Module
 from taskq_exporter.credentials import masked
 from taskq_exporter.log import redact
-from taskq_exporter.secretfiles import dump
-from taskq_exporter.sources import ConfiguredSource, Module
 
 __all__ = ["effective_config"]
 

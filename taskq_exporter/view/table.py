@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from taskq_exporter.overview import STUCK_TEXT, QueueOverview, SourceOverview, by_urgency
 from taskq_exporter.text import printable
-from taskq_exporter.units import AT_LEAST, UNKNOWN, count, duration, rate
+from taskq_exporter.view.overview import STUCK_TEXT, QueueOverview, SourceOverview, by_urgency
+from taskq_exporter.view.units import AT_LEAST, UNKNOWN, count, duration, rate
 
 __all__ = ["Line", "table"]
 

@@ -14,15 +14,15 @@ from pydantic import BaseModel, SecretStr
 
 from taskq_exporter.adapters import Adapter
 from taskq_exporter.api import NameFilter, Options, Source
+from taskq_exporter.config.mistakes import ConfigError
+from taskq_exporter.config.modules import ModuleConfig
+from taskq_exporter.config.secretfiles import FileSecret, dump, read_secret
+from taskq_exporter.config.settings import SourceConfig
+from taskq_exporter.counts.names import Names
 from taskq_exporter.credentials import without_credentials
 from taskq_exporter.ledger import SourceLedger
 from taskq_exporter.log import keep_secret
-from taskq_exporter.mistakes import ConfigError
-from taskq_exporter.modules import ModuleConfig
-from taskq_exporter.names import Names
-from taskq_exporter.secretfiles import FileSecret, dump, read_secret
-from taskq_exporter.settings import SourceConfig
-from taskq_exporter.targets import Target, parse_allowed
+from taskq_exporter.runtime.targets import Target, parse_allowed
 
 if TYPE_CHECKING:
     from taskq_exporter.compat.mapping import MappedFamily

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from taskq_exporter.durations import Period
-from taskq_exporter.secretfiles import SUFFIX, secret_files, take_files
-from taskq_exporter.targets import parse_allowed
+from taskq_exporter.config.durations import Period
+from taskq_exporter.config.secretfiles import SUFFIX, secret_files, take_files
+from taskq_exporter.runtime.targets import parse_allowed
 
 __all__ = ["MODULE_KEYS", "ModuleConfig"]
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from taskq_exporter.explain import Location, model_at, plain, suggest
-from taskq_exporter.yamlpos import Document, Position, YamlError, load
+from taskq_exporter.config.explain import Location, model_at, plain, suggest
+from taskq_exporter.config.yamlpos import Document, Position, YamlError, load
 
 __all__ = ["ConfigError", "Mistakes", "read_yaml"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from taskq_exporter.api import AdapterError, Reason
-from taskq_exporter.background import Background
+from taskq_exporter.runtime.background import Background
 
 __all__ = ["Connection"]
 

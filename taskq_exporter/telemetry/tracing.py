@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import structlog
 
 from taskq_exporter.log import keep_secret, redact
-from taskq_exporter.threads import in_thread
+from taskq_exporter.runtime.threads import in_thread
 
 __all__ = ["Settings", "Span", "continued", "enabled", "record", "settings", "span", "start", "stop"]
 
@@ -48,7 +48,7 @@ class Span:
 
 
 class Tracer(Protocol):
-    """What taskq_exporter.otel makes."""
+    """What taskq_exporter.telemetry.otel makes."""
 
     def span(self, name: str, attributes: Mapping[str, Any]) -> Span:
         """A span inside the current one."""
@@ -149,7 +149,7 @@ def start(env: Mapping[str, str] = os.environ) -> None:
         asked = settings(env)
         if asked is None:
             return
-        from taskq_exporter.otel import OtelTracer  # slow: only where it is wanted
+        from taskq_exporter.telemetry.otel import OtelTracer  # slow: only where it is wanted
 
         _tracer = OtelTracer(asked.endpoint, asked.sample_rate)
     except ImportError as error:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from taskq_exporter.adapters import Adapter, Adapters, LoadError
 from taskq_exporter.api import Options
-from taskq_exporter.explain import Location, close_to
+from taskq_exporter.config.explain import Location, close_to
+from taskq_exporter.config.mistakes import Mistakes
+from taskq_exporter.config.modules import MODULE_KEYS, ModuleConfig
+from taskq_exporter.config.secretfiles import SUFFIX, secret_files
+from taskq_exporter.config.settings import Core, SourceConfig, StateConfig
+from taskq_exporter.config.sources import ConfiguredSource, Module, keep_secrets
+from taskq_exporter.config.yamlpos import Document
 from taskq_exporter.log import keep_secret
-from taskq_exporter.mistakes import Mistakes
-from taskq_exporter.modules import MODULE_KEYS, ModuleConfig
 from taskq_exporter.schema import FAMILIES
-from taskq_exporter.secretfiles import SUFFIX, secret_files
-from taskq_exporter.settings import Core, SourceConfig, StateConfig
-from taskq_exporter.sources import ConfiguredSource, Module, keep_secrets
-from taskq_exporter.yamlpos import Document
 
 if TYPE_CHECKING:
     from taskq_exporter.compat.mapping import MappedFamily

@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from taskq_exporter.api import Family
-from taskq_exporter.cells import Counter, Histogram, Labels, finite
+from taskq_exporter.counts.cells import Counter, Histogram, Labels, finite
 from taskq_exporter.schema import FAMILIES, OTHER, WITH_WORKER
 
 __all__ = ["LabelSets"]

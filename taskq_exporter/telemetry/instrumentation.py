@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from structlog.contextvars import bind_contextvars
 
-from taskq_exporter import tracing
 from taskq_exporter.api import AdapterError
-from taskq_exporter.command_trace import trace_commands
 from taskq_exporter.ledger import SourceLedger
+from taskq_exporter.telemetry import tracing
+from taskq_exporter.telemetry.command_trace import trace_commands
 
 __all__ = ["instrumented_collect", "instrumented_follower"]
 

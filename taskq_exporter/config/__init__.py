@@ -1,0 +1,1 @@
+"""The configuration: YAML files, the environment and secrets, checked, into sources."""

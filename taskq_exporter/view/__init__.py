@@ -1,0 +1,1 @@
+"""What people and scripts are shown of the sources: the overview, its history, `check`, `top`."""
