@@ -8,6 +8,7 @@ unhealthy (down) or starting; all together are unhealthy, with HTTP status 503, 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,11 +32,12 @@ STATUS = {"up": "healthy", "partial": "degraded", "down": "unhealthy", "starting
 LIVE = ("idle", "busy", "paused", "draining")
 
 _STARTED: web.AppKey[float] = web.AppKey("started", float)
+_WAS_READY: web.AppKey[asyncio.Event] = web.AppKey("was_ready", asyncio.Event)
 
 
 def add_routes(app: web.Application) -> None:
     """Serve /-/healthy, /-/ready, /health and /health/."""
-    app[_STARTED] = time.monotonic()
+    app[_STARTED], app[_WAS_READY] = time.monotonic(), asyncio.Event()
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
     app.router.add_get("/health", _health)
@@ -50,8 +52,10 @@ async def _ready(request: web.Request) -> web.Response:
     if request.app[DRAINING].is_set():
         return web.Response(status=503, text="not ready: stopping\n")
     waiting = [r.name for r in request.app[EXPORTER].runners.values() if not r.tried]
-    if waiting:
+    # A source that a reload adds must not take the pod, and with it all others, out of its Service.
+    if waiting and not request.app[_WAS_READY].is_set():
         return web.Response(status=503, text=f"not ready: waiting for the first collect of {', '.join(waiting)}\n")
+    request.app[_WAS_READY].set()
     return web.Response(text="taskq-exporter is ready.\n")
 
 

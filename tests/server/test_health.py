@@ -123,6 +123,8 @@ async def test_not_ready_before_each_source_has_succeeded_or_failed_once(exporte
         gate.set()
         await client.get("/metrics")
         assert (await client.get("/-/ready")).status == 200
+        add(exporter, "added", asyncio.Event())
+        assert (await client.get("/-/ready")).status == 200, "as a reload adds one: the others are served meanwhile"
 
 
 async def test_details_of_one_source_and_names_of_every_kind(exporter: Exporter) -> None:
