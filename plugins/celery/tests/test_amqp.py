@@ -225,7 +225,8 @@ async def test_native_delayed_delivery(rabbitmq_url: str, make_project: Callable
     """With quorum queues RabbitMQ holds tasks with an ETA: they are scheduled, and no backlog."""
     kind = {"task_default_queue_type": "quorum", "task_create_missing_queue_type": "quorum"}
     kind |= {"task_create_missing_queue_exchange_type": "topic"}
-    project = make_project(rabbitmq_url, **kind)
+    # RabbitMQ 3.10 loses the last messages to a young quorum queue whose sender leaves without waiting for its word
+    project = make_project(rabbitmq_url, broker_transport_options={"confirm_publish": True}, **kind)
     async with watched(rabbitmq_url) as source:
         worker = project.worker("-P", "solo", queues="orders").ready()
         worker.stop()
@@ -235,9 +236,9 @@ async def test_native_delayed_delivery(rabbitmq_url: str, make_project: Callable
             lambda p: p.value(TASKS, queue="orders", state="ready") == 2, "a quorum queue is counted"
         )
     # whether it is used is looked for once in 10 minutes
-    async with watched(rabbitmq_url, name="later", queues={"expected": ["orders"]}) as source:
-        # a message on its way from one of RabbitMQ's delays to the next is in none for a moment
-        page = await source.until(lambda p: p.value(TASKS, queue="", state="scheduled") == 5, "all are scheduled", 10)
+    async with watched(rabbitmq_url, follow=False, name="later", queues={"expected": ["orders"]}) as source:
+        page = await source.page()
+        assert page.value(TASKS, queue="", state="scheduled") == 5, "on the first page"
         assert page.value(TASKS, queue="orders", state="ready") == 2
         assert {queue for (queue,) in page.by(TASKS, "queue")} == {"orders", ""}
 

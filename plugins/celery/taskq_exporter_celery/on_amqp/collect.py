@@ -51,7 +51,7 @@ async def collect(broker: AmqpBroker) -> Snapshot:
         names = [name for name in broker.listed if name in DELAYED or (of_tasks(name) and wants(name))]
     now, interval = time.time(), broker.source.options.discovery_interval
     due = broker.queues.due(_named(broker), names, now, interval)
-    sizes, server = await broker.sizes_thread().call(lambda: (broker.sizes.read(due), broker.link.server))
+    sizes, server = await broker.sizes_thread().call(lambda: (_read(broker, due), broker.link.server))
     problems = [Problem(reason=error.reason, part="management", message=str(error))] if error else []
     if len(due) == QUEUES:
         text = f"only {QUEUES} queues are read: include or exclude some"
@@ -104,6 +104,14 @@ async def collect(broker: AmqpBroker) -> Snapshot:
         ],
         commands=broker.commands_told - before,
     )
+
+
+def _read(broker: AmqpBroker, due: list[str]) -> dict[str, Size | No]:
+    """The sizes of queues, and of all delays where a look at one of them finds that they are used."""
+    sizes = broker.sizes.read(due)
+    if isinstance(sizes.get(DELAYED[-1]), Size) and not any(name in sizes for name in DELAYED[:-1]):
+        sizes |= broker.sizes.read(DELAYED)
+    return sizes
 
 
 def _in_hand(broker: AmqpBroker, listed: Mapping[str, Listed], now: float) -> Mapping[str, Counter[S]] | None:
