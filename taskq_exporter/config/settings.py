@@ -6,13 +6,16 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from taskq_exporter.config.durations import Period, Seconds
 from taskq_exporter.config.explain import close_to
 from taskq_exporter.schema import CAPPED_LABELS, LABEL_SETS_CAP, RUN_BOUNDS, WAIT_BOUNDS
 
 __all__ = ["Core", "SourceConfig", "StateConfig"]
+
+#: How many bounds objectives may add to the wait histogram, each a series of every queue.
+OBJECTIVE_BOUNDS = 10
 
 
 def _increasing(bounds: tuple[float, ...]) -> tuple[float, ...]:
@@ -39,6 +42,17 @@ def _one_a_queue(objectives: tuple[ObjectiveConfig, ...]) -> tuple[ObjectiveConf
     queues = [objective.queue for objective in objectives]
     if twice := [queue for queue in queues if queues.count(queue) > 1]:
         raise ValueError(f"queue {twice[0]!r} has more than one objective")
+    return objectives
+
+
+def _few_bounds(objectives: tuple[ObjectiveConfig, ...], info: ValidationInfo) -> tuple[ObjectiveConfig, ...]:
+    buckets = info.data.get("buckets")
+    more = {objective.start_within for objective in objectives} - {*(buckets.wait if buckets else ())}
+    if len(more) > OBJECTIVE_BOUNDS:
+        raise ValueError(
+            f"{len(more)} different start_within, each a further bound of every queue's wait histogram: at most"
+            f" {OBJECTIVE_BOUNDS} beside buckets.wait; let queues share some"
+        )
     return objectives
 
 
@@ -88,8 +102,8 @@ class ObjectiveConfig(_Model):
 
     #: The queue's name.
     queue: str
-    #: Its tasks should start within this time of when they could.
-    start_within: Seconds
+    #: Its tasks should start within this time of when they could; a bound of the wait histogram, too.
+    start_within: Annotated[Period, Field(ge=0.001, lt=1e6)]
     #: For this part of them, e.g. 0.99.
     ratio: float = Field(gt=0, le=1)
 
@@ -139,13 +153,18 @@ class Core(_Model):
     #: Labels of taskq_source_annotations_info, for joins: team, tier …
     annotations: dict[LabelName, str] = {}
     #: What part of a queue's tasks should start within which time.
-    objectives: Annotated[tuple[ObjectiveConfig, ...], AfterValidator(_one_a_queue)] = ()
+    objectives: Annotated[tuple[ObjectiveConfig, ...], AfterValidator(_one_a_queue), AfterValidator(_few_bounds)] = ()
     #: A queue that is gone is forgotten after this time.
     queue_ttl: Period = 86400.0
     #: A worker that is gone is forgotten after this time.
     worker_ttl: Period = 600.0
     #: A label set of a counter that was not touched for so long is forgotten.
     series_ttl: Period = 86400.0
+
+    def bounds(self) -> Buckets:
+        """The bounds of its histograms: an objective that is none could not be measured."""
+        wait = {*self.buckets.wait, *(objective.start_within for objective in self.objectives)}
+        return Buckets(run=self.buckets.run, wait=tuple(sorted(wait)))
 
     def caps(self) -> dict[str, int]:
         """How many values of each label this source may have."""

@@ -53,7 +53,7 @@ class ConfiguredSource:
         """What its checkpoint counts; it changes when another server, adapter, option or label is counted."""
         c = self.config
         where = without_credentials(c.url) if c.url else str(c.url_file)
-        what: list[Any] = [c.name, c.adapter, where, dump(self.options), c.buckets.model_dump(), c.task_labels]
+        what: list[Any] = [c.name, c.adapter, where, dump(self.options), c.bounds().model_dump(), c.task_labels]
         what += [entry.model_dump() for entry in c.compat]
         return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()
 
@@ -151,7 +151,7 @@ def make_ledger(
     clock: Callable[[], float],
 ) -> SourceLedger:
     """The ledger of a source."""
-    c = configured.config
+    c, bounds = configured.config, configured.config.bounds()
     make: Callable[..., SourceLedger] = SourceLedger
     if mapped:
         from taskq_exporter.compat.ledger import MappedLedger
@@ -160,8 +160,8 @@ def make_ledger(
     return make(
         names,
         clock,
-        run_bounds=c.buckets.run,
-        wait_bounds=c.buckets.wait,
+        run_bounds=bounds.run,
+        wait_bounds=bounds.wait,
         task_labels=c.task_labels,
         queues=source.queues,
         tasks=source.tasks,

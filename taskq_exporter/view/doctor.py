@@ -168,7 +168,8 @@ async def examine(
 
 async def _checkup(runner: SourceRunner, report: SourceReport) -> Checkup:
     seen = known_overview(runner)
-    found = [*_of_follower(runner, report), *(await _diagnosis(runner))] if report.up else []
+    core = [*_of_follower(runner, report), *_of_objectives(runner, report)]
+    found = [*core, *(await _diagnosis(runner))] if report.up else []
     told = {text for p in seen.problems for text in (p.message, f"{p.part}: {p.message}")}  # adapters repeat them
     findings = tuple(finding for finding in dict.fromkeys((*found, *seen.findings)) if finding.text not in told)
     capabilities = tuple(_advised(capability) for capability in seen.capabilities)
@@ -197,6 +198,17 @@ def _of_follower(runner: SourceRunner, report: SourceReport) -> list[Finding]:
     if not runner.follower.stopped:
         return [Finding(level="note", text="what happens is not followed yet", advice="look again in some seconds")]
     return [Finding(level="problem", text=f"what happens is not followed: {redact(runner.follower.stopped)}")]
+
+
+def _of_objectives(runner: SourceRunner, report: SourceReport) -> list[Finding]:
+    """That nothing measures whether they are kept."""
+    family = "taskq_task_wait_duration_seconds"
+    told = [c for c in report.snapshot.capabilities if c.family == family] if report.snapshot else []
+    able = family not in report.disabled and all(c.able for c in told)
+    if not report.objectives or (able and "queue" in runner.configured.config.task_labels):
+        return []
+    text = f"objectives are watched by the age of the oldest task alone: no {family} by queue is shown"
+    return [Finding(level="note", text=text, advice="have it told, for alerts of burn rates")]
 
 
 async def _diagnosis(runner: SourceRunner) -> list[Finding]:

@@ -59,10 +59,10 @@ async def exporter() -> AsyncIterator[Exporter]:
     await exporter.close()
 
 
-def add(exporter: Exporter, name: str, collect: Any, **hooks: Any) -> None:
+def add(exporter: Exporter, name: str, collect: Any, core: dict[str, Any] | None = None, **hooks: Any) -> None:
     hooks = {name: hookimpl(hook) for name, hook in {"collect": collect, **hooks}.items()}
     adapter = Adapters({"fake": SimpleNamespace(**hooks)}).get("fake")
-    config = SourceConfig.model_validate({"name": name, "adapter": "fake", "url": "x://user:hunter2@h"})
+    config = SourceConfig.model_validate({"name": name, "adapter": "fake", "url": "x://user:hunter2@h", **(core or {})})
     exporter.add(ConfiguredSource(config, adapter, adapter.options(), "conf.yaml:3:8"))
 
 
@@ -94,6 +94,16 @@ async def test_a_source_that_is_well(exporter: Exporter) -> None:
     assert max(map(len, told.splitlines())) <= 80
     assert told.isascii()
     assert "\x1b[33mnote\x1b[m" in text(report, colour=True)
+
+
+@pytest.mark.parametrize(
+    ("core", "told"),
+    [({}, False), ({"task_labels": ["task"]}, True), ({"disable": ["taskq_task_wait_duration_seconds"]}, True)],
+)
+async def test_an_objective_that_nothing_measures(exporter: Exporter, core: dict[str, Any], told: bool) -> None:
+    objectives = [{"queue": "q1", "start_within": "45s", "ratio": 0.9}]
+    add(exporter, "shop", good, core={"objectives": objectives, **core})
+    assert ("note     objectives are watched by the age of the" in text(await examine(exporter))) == told
 
 
 async def test_what_labels_cost(exporter: Exporter) -> None:

@@ -118,7 +118,7 @@ async def test_the_same_again_changes_nothing(exporter: Exporter, fake: Fake) ->
     ("core", "seen"),
     [
         ({"annotations": {"team": "x"}}, 'taskq_source_annotations_info{label_team="x",source="s"} 1.0'),
-        ({"objectives": [{"queue": "a", "start_within": 9, "ratio": 0.5}]}, "taskq_queue_objective_wait_seconds{"),
+        ({"objectives": [{"queue": "a", "start_within": 10, "ratio": 0.5}]}, "taskq_queue_objective_wait_seconds{"),
         ({"limits": {"queue": 1}, "min_interval": "1h", "series_ttl": "1h"}, ""),
     ],
 )
@@ -165,7 +165,13 @@ async def test_a_follower_begins_when_the_one_before_has_ended(exporter: Exporte
 
 
 @pytest.mark.parametrize(
-    "core", [{"url": "fake://user:hunter2@other"}, {"task_labels": ["queue"]}, {"buckets": {"run": [1]}}]
+    "core",
+    [
+        {"url": "fake://user:hunter2@other"},
+        {"task_labels": ["queue"]},
+        {"buckets": {"run": [1]}},
+        {"objectives": [{"queue": "a", "start_within": 9, "ratio": 0.5}]},  # a further bound
+    ],
 )
 async def test_what_counts_something_else_starts_over(exporter: Exporter, fake: Fake, core: dict[str, Any]) -> None:
     runner = exporter.runners["s"]
