@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from taskq_exporter.mixin.alert import Alert
+from taskq_exporter.mixin.alert import OF_QUEUE, Alert, asked
 from taskq_exporter.mixin.recording import FAILED, ID, by, gauge, rate
 from taskq_exporter.mixin.thresholds import Thresholds
 
 __all__ = ["objectives", "queues", "tasks"]
 
 QUEUE = f"{ID}, queue"
-#: The task of a queue to name, by what it is the most of; %q are source and queue.
-MOST_ENQUEUED = f"topk(1, sum by (task) ({rate('taskq_tasks_enqueued_total')}{{source=%q,queue=%q}}))"
-MOST_FAILED = f"topk(1, sum by (task) ({rate('taskq_tasks_finished_total')}{{source=%q,queue=%q,{FAILED}}}) > 0)"
-MOST_RETRIED = f"topk(1, sum by (task) ({rate('taskq_tasks_retried_total')}{{source=%q,queue=%q}}) > 0)"
-LONGEST_RUN = f"topk(1, max by (task) ({gauge('taskq_task_longest_run_seconds')}{{source=%q,queue=%q}}))"
+ENQUEUED, FINISHED, RETRIED = (rate(f"taskq_tasks_{what}_total") for what in ("enqueued", "finished", "retried"))
+OF_TASKS = f'{OF_QUEUE},task!=""'
+#: The task of a queue to name, by what it is the most of. Not every queue system says what is put in.
+MOST_SENT = f"topk(1, sum by (task) ({ENQUEUED}{{{OF_TASKS}}}) or sum by (task) ({FINISHED}{{{OF_TASKS}}}))"
+MOST_FAILED = f"topk(1, sum by (task) ({FINISHED}{{{OF_TASKS},{FAILED}}}) > 0)"
+MOST_RETRIED = f"topk(1, sum by (task) ({RETRIED}{{{OF_TASKS}}}) > 0)"
+MOST_LOST = (
+    f'topk(1, sum by (task) ({FINISHED}{{{OF_TASKS},outcome="lost"}}) > 0'
+    f" or sum by (task) ({rate('taskq_tasks_redelivered_total')}{{{OF_TASKS}}}) > 0)"
+)
+LONGEST_RUN = f"topk(1, max by (task) ({gauge('taskq_task_longest_run_seconds')}{{{OF_TASKS}}}))"
+DRAIN = asked(
+    f"taskq:queue_drain:seconds{{{OF_QUEUE}}}",
+    " At the rate of the last 15 minutes they need {{ . | first | value | humanizeDuration }}.",
+)
 
 
 def queues(t: Thresholds) -> list[Alert]:
@@ -31,7 +41,7 @@ def queues(t: Thresholds) -> list[Alert]:
             severity="critical",
             summary="Queue {{ $labels.queue }} of {{ $labels.source }} is late",
             description="Its oldest ready task could have started {{ $value | humanizeDuration }} ago.",
-            top_task=MOST_ENQUEUED,
+            top_task=MOST_SENT,
         ),
         Alert(
             name="TaskqBacklogGrowing",
@@ -39,8 +49,8 @@ def queues(t: Thresholds) -> list[Alert]:
             expression=f"{ready} > {t.backlog_tasks:g} and {ready} > {t.backlog_growth_ratio:g} * ({ready} offset 15m)"
             f" and min_over_time(deriv({ready}[10m])[10m:1m]) > 0",
             summary="Queue {{ $labels.queue }} of {{ $labels.source }} grows faster than it is worked off",
-            description="{{ $value | humanize }} tasks are ready.",
-            top_task=MOST_ENQUEUED,
+            description="{{ $value | humanize }} tasks are ready." + DRAIN,
+            top_task=MOST_SENT,
         ),
         Alert(
             name="TaskqBacklogTooLong",
@@ -48,7 +58,7 @@ def queues(t: Thresholds) -> list[Alert]:
             wait="15m",
             summary="Queue {{ $labels.queue }} of {{ $labels.source }} takes long to work off",
             description="At the rate of the last 15 minutes its ready tasks need {{ $value | humanizeDuration }}.",
-            top_task=MOST_ENQUEUED,
+            top_task=MOST_SENT,
         ),
         Alert(
             name="TaskqQueueNoConsumers",
@@ -57,7 +67,7 @@ def queues(t: Thresholds) -> list[Alert]:
             severity="critical",
             summary="Nobody reads queue {{ $labels.queue }} of {{ $labels.source }}",
             description="{{ $value | humanize }} tasks are ready, and no worker reads the queue.",
-            top_task=MOST_ENQUEUED,
+            top_task=MOST_SENT,
         ),
         Alert(
             name="TaskqQueueStalled",
@@ -68,7 +78,7 @@ def queues(t: Thresholds) -> list[Alert]:
             severity="critical",
             summary="Queue {{ $labels.queue }} of {{ $labels.source }} stands still",
             description="Tasks are ready, none runs, and none has ended for 15 minutes.",
-            top_task=MOST_ENQUEUED,
+            top_task=MOST_SENT,
         ),
     ]
 
@@ -91,7 +101,7 @@ def objectives(_: Thresholds) -> list[Alert]:
             severity="critical",
             summary=summary,
             description=f"{often}: the budget of 30 days lasts two days.",
-            top_task=MOST_ENQUEUED,
+            top_task=MOST_SENT,
         ),
         Alert(
             name="TaskqObjectiveBurnsSlowly",
@@ -99,7 +109,7 @@ def objectives(_: Thresholds) -> list[Alert]:
             wait="15m",
             summary=summary,
             description=f"{often}: the budget of 30 days lasts five days.",
-            top_task=MOST_ENQUEUED,
+            top_task=MOST_SENT,
         ),
     ]
 
@@ -146,6 +156,7 @@ def tasks(t: Thresholds) -> list[Alert]:
             dashboard="tasks",
             summary="Tasks of queue {{ $labels.queue }} of {{ $labels.source }} lost their worker",
             description="Workers went away with tasks in their hands: these were lost, or given out again.",
+            top_task=MOST_LOST,
         ),
         Alert(
             name="TaskqDeadLettersGrowing",

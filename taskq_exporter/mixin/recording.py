@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from taskq_exporter.schema import FAMILIES
-
 __all__ = ["FAILED", "ID", "Record", "by", "gauge", "rate", "records"]
 
 #: Labels that only say which exporter was asked; the rest of what Prometheus adds (job, namespace, cluster) stays.
@@ -88,21 +86,20 @@ def records() -> list[Record]:
         for counter, windows in RATES.items()
         for window in windows
     ]
-    infos = [_info("taskq_source_info"), _info("taskq_worker_info"), _annotations()]
+    infos = [_info("taskq_source_info", ID), _info("taskq_worker_info", f"{ID}, worker"), _annotations()]
     return [*found, *infos, *_queues(), *_objectives()]
 
 
-def _info(family: str) -> Record:
-    # two exporters agree; a new version of the server stands beside the old one for a moment: the join takes one
-    labels = ", ".join((ID, *FAMILIES[family].labels))
-    return Record(gauge(family), f"max by ({labels}) ({family})")
+def _info(family: str, of: str) -> Record:
+    # one of each: a join fails where two exporters disagree, as while a new configuration or server is rolled out
+    return Record(gauge(family), f"topk by ({of}) (1, max without ({AWAY}) ({family}))")
 
 
 def _annotations() -> Record:
     """Also for a source without annotations, so that a join loses none."""
-    info = "taskq_source_annotations_info"
-    without = f"max without ({AWAY}) (taskq_source_up) * 0 + 1 unless on ({ID}) {info}"
-    return Record(gauge(info), f"max without ({AWAY}) ({info}) or ({without})")
+    info = _info("taskq_source_annotations_info", ID)
+    without = f"max without ({AWAY}) (taskq_source_up) * 0 + 1 unless on ({ID}) taskq_source_annotations_info"
+    return Record(info.name, f"{info.expression} or ({without})")
 
 
 def _queues() -> list[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from taskq_exporter.mixin.alert import Alert
+from taskq_exporter.mixin.alert import Alert, asked
 from taskq_exporter.mixin.alerts import alerts
 from taskq_exporter.mixin.recording import ID, gauge, records
 from taskq_exporter.mixin.thresholds import Thresholds
@@ -45,16 +45,20 @@ def _rule(alert: Alert, site: Site) -> dict[str, Any]:
         expression = f"({expression}) * on ({ID}) group_left ({carried}) {info}"
         labels |= {name: f"{{{{ $labels.label_{name} }}}}" for name in site.annotations}
     if alert.top_task:
-        query = alert.top_task.replace('"', '\\"')
-        description += (
-            f' {{{{ with printf "{query}" $labels.source $labels.queue | query }}}}'
-            'Task: {{ . | first | label "task" }}.{{ end }}'
-        )
+        description += asked(alert.top_task, ' Task: {{ . | first | label "task" }}.')
     rule: dict[str, Any] = {"alert": alert.name, "expr": expression}
     if alert.wait != "0s":
         rule["for"] = alert.wait
     annotations = {"summary": alert.summary, "description": description}
-    variables = "?var-source={{ $labels.source }}&var-queue={{ $labels.queue }}" if alert.of_source else ""
-    annotations["dashboard_url"] = f"{site.grafana_url}/d/taskq-{alert.dashboard}{variables}"
+    annotations["dashboard_url"] = f"{site.grafana_url}/d/taskq-{alert.dashboard}{_chosen(alert)}"
     annotations["runbook_url"] = f"{site.runbook_url}#{alert.name.lower()}"
     return {**rule, "labels": labels, "annotations": annotations}
+
+
+def _chosen(alert: Alert) -> str:
+    """What the dashboard shows, for its URL: what the alert is of, as far as its labels say it."""
+    if not alert.of_source:
+        return ""
+    others = ("queue", "job", "namespace", "cluster")
+    more = "".join(f"{{{{ with $labels.{name} }}}}&var-{name}={{{{ urlquery . }}}}{{{{ end }}}}" for name in others)
+    return f"?var-source={{{{ urlquery $labels.source }}}}{more}"

@@ -28,7 +28,7 @@ def workers(t: Thresholds) -> list[Alert]:
             wait="10m",
             dashboard="workers",
             summary="Workers of {{ $labels.source }} are gone",
-            description="{{ $value }} are left: fewer than half of the most of the last hour.",
+            description="Only {{ $value }} are left of those of the last hour.",
         ),
         Alert(
             name="TaskqWorkerDown",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
-from told import AGE, DONE, OBJECTIVE, READY, SITE, promtool, queue, series
+from told import AGE, DONE, OBJECTIVE, PROMTOOL, READY, promtool, queue, series
 
 from taskq_exporter import cli
 from taskq_exporter.mixin.alerts import alerts
 from taskq_exporter.mixin.recording import records
-from taskq_exporter.mixin.rules import alert_rules
 from taskq_exporter.mixin.thresholds import Thresholds
 from taskq_exporter.schema import FAMILIES
 
@@ -33,10 +33,25 @@ def test_records_read_families_of_the_schema() -> None:
             assert HISTOGRAM.sub("", name) in FAMILIES, record.name
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Thresholds)])
-def test_every_threshold_has_an_effect(field: str) -> None:
-    other = dataclasses.replace(Thresholds(), **{field: 0.123})
-    assert alert_rules(other, SITE) != alert_rules(Thresholds(), SITE)
+def test_every_threshold_is_told_with_the_alerts_that_it_has_an_effect_on() -> None:
+    text = (ROOT / "docs" / "runbooks.md").read_text("utf-8")
+    told = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\w, ]+) \|", text, re.MULTILINE)
+    assert {name: float(default) for name, default, _ in told} == dataclasses.asdict(Thresholds())
+    for name, _, of in told:
+        other = alerts(dataclasses.replace(Thresholds(), **{name: 0.123}))
+        changed = [mine.name for mine, theirs in zip(alerts(Thresholds()), other, strict=True) if mine != theirs]
+        assert changed == of.split(", ")
+
+
+def test_promtool_finds_nothing_to_mend(tmp_path: Path) -> None:
+    if PROMTOOL is None:
+        pytest.skip("no promtool here")
+    assert cli.main(["mixin", "--dir", str(tmp_path)]) == 0
+    files = sorted(tmp_path.glob("*.yaml"))
+    assert len(files) == 3
+    check = [PROMTOOL, "check", "rules", "--lint=all", "--lint-fatal", *files]
+    result = subprocess.run(check, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_an_alert_says_whose_it_is_and_where_to_look(tmp_path: Path) -> None:
@@ -51,12 +66,32 @@ def test_an_alert_says_whose_it_is_and_where_to_look(tmp_path: Path) -> None:
         "exp_annotations": {
             "summary": "Queue emails of shop is late",
             "description": "Its oldest ready task could have started 30m 0s ago. Task: send.",
-            "dashboard_url": "https://grafana.example/d/taskq-queue?var-source=shop&var-queue=emails",
+            "dashboard_url": "https://grafana.example/d/taskq-queue"
+            "?var-source=shop&var-queue=emails&var-job=taskq&var-namespace=prod",
             "runbook_url": "https://runbooks.example#taskqqueuetooold",
         },
     }
     looks = [{"eval_time": "30m", "alertname": "TaskqQueueTooOld", "exp_alerts": [expected]}]
     promtool(tmp_path, [{"interval": "1m", "input_series": series(said, 2), "alert_rule_test": looks}])
+
+
+def test_two_exporters_that_disagree_on_a_team_break_no_alert(tmp_path: Path) -> None:
+    """As while a new configuration is rolled out."""
+    said = series({AGE: "0+60x60"}, 2)
+    (at,) = [i for i, one in enumerate(said) if "growth" in one["series"] and "0.1" in one["series"]]
+    said[at] = {**said[at], "series": said[at]["series"].replace("growth", "other")}
+    infos = {
+        f'taskq_source_info{{source="shop",adapter="celery",server="redis",server_version="{n}",{where}}}': "1x60"
+        for n, where in ((7, 'job="taskq",namespace="prod",pod="a"'), (8, 'job="taskq",namespace="prod",pod="b"'))
+    }
+    said += [{"series": name, "values": values} for name, values in infos.items()]
+    looks = [
+        ('count(ALERTS{alertstate="firing"})', 1),
+        ("count(taskq:source_annotations_info:max)", 1),
+        ("count(taskq:source_info:max)", 1),
+    ]
+    tests = [{"expr": e, "eval_time": "30m", "exp_samples": [{"labels": "{}", "value": n}]} for e, n in looks]
+    promtool(tmp_path, [{"interval": "1m", "input_series": said, "promql_expr_test": tests}])
 
 
 def test_one_source_name_in_two_namespaces_is_two_sources(tmp_path: Path) -> None:

@@ -58,19 +58,19 @@ def waits(late: float, since: int = 0, n: int = 60) -> dict[str, str]:
     }
 
 
-def series(said: dict[str, str], exporters: int) -> list[dict[str, str]]:
-    """The input series, from each exporter, with the labels that Prometheus adds."""
+def series(said: dict[str, str], exporters: int, source: str = "shop") -> list[dict[str, str]]:
+    """The input series, from each exporter, with the labels that Prometheus adds; `source` is its name instead."""
     found = []
     for text, values in (WELL | said).items():
-        name, labels = text[:-1].split("{", 1)
+        name, labels = text[:-1].replace('source="shop"', f'source="{source}"').split("{", 1)
         for i in range(exporters):
             of_target = f'job="taskq",namespace="prod",instance="10.0.0.{i}:9540",pod="exporter-{i}"'
             found.append({"series": f"{name}{{{labels}{',' if labels else ''}{of_target}}}", "values": values})
     return found
 
 
-def promtool(tmp_path: Path, tests: list[dict[str, Any]], *more: str) -> None:
-    """Run tests of the rules; `more` are further files of rules in the folder."""
+def promtool(tmp_path: Path, tests: list[dict[str, Any]], *more: str, fails: bool = False) -> str:
+    """Run tests of the rules, which fail or not; `more` are further files of rules in the folder. Says what is told."""
     if PROMTOOL is None:
         pytest.skip("no promtool here")
     for name, rules in (("records", recording_rules()), ("alerts", alert_rules(Thresholds(), SITE))):
@@ -84,4 +84,5 @@ def promtool(tmp_path: Path, tests: list[dict[str, Any]], *more: str) -> None:
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
     command = [PROMTOOL, "test", "rules", "test.yaml"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert (result.returncode != 0) == fails, result.stdout + result.stderr
+    return result.stdout + result.stderr
