@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,6 @@ import yaml
 from taskq_exporter.mixin.rules import Site, alert_rules, recording_rules
 from taskq_exporter.mixin.thresholds import Thresholds
 
-PROMTOOL = shutil.which("promtool")
 SITE = Site(grafana_url="https://grafana.example", runbook_url="https://runbooks.example")
 
 #: What a well source says of itself, and an exporter.
@@ -22,6 +22,17 @@ WELL = {
     'taskq_source_up{source="shop"}': "1x400",
     'taskq_source_annotations_info{source="shop",label_team="growth"}': "1x400",
 }
+
+
+def tool(name: str, package: str = "prometheus") -> str:
+    """A program's path. Skips the test where it is not installed, and fails it there in CI."""
+    path = shutil.which(name)
+    if path is None:
+        message = f"{name} is not installed (Debian: apt install {package})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
 
 
 def queue(family: str, **labels: str) -> str:
@@ -71,8 +82,7 @@ def series(said: dict[str, str], exporters: int, source: str = "shop") -> list[d
 
 def promtool(tmp_path: Path, tests: list[dict[str, Any]], *more: str, fails: bool = False) -> str:
     """Run tests of the rules, which fail or not; `more` are further files of rules in the folder. Says what is told."""
-    if PROMTOOL is None:
-        pytest.skip("no promtool here")
+    program = tool("promtool")
     for name, rules in (("records", recording_rules()), ("alerts", alert_rules(Thresholds(), SITE))):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(rules, sort_keys=False))
     file = {
@@ -82,7 +92,7 @@ def promtool(tmp_path: Path, tests: list[dict[str, Any]], *more: str, fails: boo
         "tests": tests,
     }
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
-    command = [PROMTOOL, "test", "rules", "test.yaml"]
+    command = [program, "test", "rules", "test.yaml"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (result.returncode != 0) == fails, result.stdout + result.stderr
     return result.stdout + result.stderr
