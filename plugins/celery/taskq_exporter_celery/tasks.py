@@ -58,18 +58,16 @@ class Tasks:
         task = self._find(uuid)
         return None if task is None else task.runnable
 
-    def learn(self, uuid: str, name: str, queue: str) -> None:
-        """The task's message lies in this queue, or was taken from it."""
-        self._learned.learn(name, queue)
+    def learn(self, uuid: str, name: str, retries: int, queue: str) -> None:
+        """The message of this try lies in this queue, or was taken from it."""
         task = self._find(uuid)
-        if task is None:
-            self._learned.saw(uuid, name, queue)
-        elif task.runnable is None and task.name in ("", name):  # else its task-sent told
+        if task is None or task.received != (retries, name):
+            self._learned.saw(uuid, name, retries, queue)
+        if task is not None and task.runnable is None and task.received in (None, (retries, name)):  # else it is known
             task.name, task.queue = name, queue
 
     def sent(self, uuid: str, name: str, queue: str, retries: int, runnable: float, now: float) -> None:
         """A producer sent the task; `runnable` is then, or its ETA where that is later."""
-        self._learned.learn(name, queue)
         self._ledger.enqueued(queue, name)
         task = self._find(uuid)
         over = task is not None and (task.finished or (task.presumed is not None and retries <= task.retries))
@@ -97,9 +95,9 @@ class Tasks:
         worker.received(uuid, eta)
         task = self._find(uuid)
         if task is None or (task.finished and task.received is not None and not task.runs):
-            task = self._add(uuid, name, self._learned.queue_of(uuid, name, worker.queues), now)
-        elif not task.name:
-            task.name, task.queue = name, self._learned.queue_of(uuid, name, worker.queues)
+            task = self._add(uuid, name, self._learned.queue_of(uuid, name, retries, worker.queues), now)
+        elif not task.name or (retries > task.retries and task.runnable is None):  # a retry may go elsewhere
+            task.name, task.queue = name, self._learned.queue_of(uuid, name, retries, worker.queues)
         if task.presumed is not None:
             self._revive(task)
         if task.received == (retries, name):
@@ -107,7 +105,11 @@ class Tasks:
         elif task.received is not None and task.received[0] == retries:  # its task-sent is to come
             self._replace(task)
             if name != task.name:
-                task.name, task.queue, task.runnable = name, self._learned.queue_of(uuid, name, worker.queues), None
+                task.name, task.queue, task.runnable = (
+                    name,
+                    self._learned.queue_of(uuid, name, retries, worker.queues),
+                    None,
+                )
         if retries > task.retries:
             task.retries, task.runnable, task.waited, task.begun, task.earlier = retries, None, False, None, None
         task.received = (retries, name)
@@ -214,7 +216,6 @@ class Tasks:
 
     def sweep(self, now: float) -> None:
         """Forget the tasks that never ended, and those that ended long ago."""
-        self._learned.sweep(now)
         if not 0 <= now - self._turned < RECENT_FOR:
             self._older, self._recent, self._turned = self._recent, {}, now
         while self.live:

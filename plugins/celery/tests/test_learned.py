@@ -1,40 +1,51 @@
-"""Which queue the tasks of a name go to; the clock is simulated."""
+"""Which queue a task is of where no task-sent tells."""
 
 from __future__ import annotations
 
-from taskq_exporter_celery.learned import LASTS, NAMES, Learned
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from taskq_exporter_celery.learned import MESSAGES, Learned
+from taskq_exporter_celery.on_redis import broker
+
+from taskq_exporter.testing import watch
+
+FINISHED = "taskq_tasks_finished_total"
 
 
-def test_a_name_has_a_queue_until_it_is_seen_in_another() -> None:
+@pytest.mark.newest
+async def test_tasks_of_one_name_go_to_two_queues_of_one_worker(
+    redis_url: str, make_project: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some the message is seen before a worker takes it; what is known of them says nothing of the others."""
+    monkeypatch.setattr(broker, "LOOK_AT_TAILS_EVERY", 0.1)
+    project = make_project(redis_url)
+    project.app.conf.task_send_sent_event = False
+    project.send("ok", queue="a")
+    async with watch({"adapter": "celery", "url": redis_url}, follow=True) as watched:
+        await watched.following()
+        age = "taskq_oldest_task_age_seconds"
+        await watched.until(lambda p: p.value(age, queue="a", state="ready"), "its message was seen")
+        project.worker("-P", "solo", queues="a,b", task_send_sent_event=False).ready()
+        await watched.until(lambda p: p.value(FINISHED, queue="a", outcome="succeeded") == 1, "it is of that queue")
+        project.send("ok", n=20, queue="b")
+        page = await watched.until(lambda p: p.total(FINISHED) == 21, "all have ended")
+    for family in (FINISHED, "taskq_tasks_received_total", "taskq_tasks_started_total"):
+        assert page.total(family, queue="a") == 1, page.by(family, "queue")
+
+
+def test_a_message_tells_of_its_own_try_alone() -> None:
     learned = Learned()
-    assert learned.queue("t") == ""
-    learned.learn("t", "a")
-    assert learned.queue("t") == "a"
-    learned.learn("t", "b")
-    learned.learn("t", "b")
-    assert learned.queue("t") == ""
+    learned.saw("u", "t", 1, "q")
+    assert learned.queue_of("u", "t", 1, {"q", "r"}) == "q"
+    assert learned.queue_of("u", "t", 2, {"q", "r"}) == ""
+    assert learned.queue_of("u", "other", 1, {"r"}) == "r"
+    assert learned.queue_of("v", "t", 1, None) == ""
 
 
-def test_what_a_generation_knew_is_known_in_the_next_and_then_forgotten() -> None:
+def test_messages_are_remembered_up_to_a_limit() -> None:
     learned = Learned()
-    learned.sweep(1e9)
-    for name, queues in {"used": "a", "unused": "a", "moved": "a", "two": "ab"}.items():
-        for queue in queues:
-            learned.learn(name, queue)
-    learned.sweep(1e9 + LASTS)
-    assert [learned.queue(name) for name in ("used", "unused", "two")] == ["a", "a", ""]
-    for name, queue in {"used": "a", "moved": "b", "two": "a"}.items():
-        learned.learn(name, queue)
-    assert learned.queue("moved") == learned.queue("two") == ""
-    learned.sweep(1e9 + 2 * LASTS)
-    assert [learned.queue(name) for name in ("used", "unused")] == ["a", ""]
-
-
-def test_names_that_never_end_are_learned_up_to_a_limit() -> None:
-    learned = Learned()
-    for generation in range(3):
-        learned.sweep(1e9 + generation * LASTS)
-        for i in range(NAMES + 1):
-            learned.learn(f"{generation}-{i}", "a")
-        assert learned.queue(f"{generation}-0") == "a"
-        assert learned.queue(f"{generation}-{NAMES}") == ""
+    for i in range(MESSAGES + 1):
+        learned.saw(str(i), "t", 0, "q")
+    assert [learned.queue_of(str(i), "t", 0, None) for i in (0, 1, MESSAGES)] == ["", "q", "q"]

@@ -181,18 +181,6 @@ def test_a_queue_that_a_worker_reads_is_where_its_tasks_come_from() -> None:
     assert world.ledger.queues == {"q": 1, "": 2}
 
 
-def test_a_learned_queue_that_the_worker_does_not_read_is_not_the_task_s() -> None:
-    world = World()
-    world.answer("w@h", queues=("q", "r"))
-    world.send(
-        {"type": "task-sent", "hostname": "gen1@web", "uuid": "x", "name": "t", "queue": "elsewhere", "retries": 0}
-    )
-    world.task("received", "a")
-    world.task("received", "b", "other@h")
-    world.wait(GRACE + 1)
-    assert world.ledger.queues == {"": 1, "elsewhere": 1}
-
-
 @pytest.mark.parametrize(
     "replies",
     [

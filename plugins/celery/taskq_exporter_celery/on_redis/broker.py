@@ -119,7 +119,7 @@ class RedisBroker:
         if follower is None:
             return
         if queue and message.task:
-            follower.tasks.learn(message.id, message.task, queue)
+            follower.tasks.learn(message.id, message.task, message.retries, queue)
         if message.beat:
             follower.schedulers.learned(message.beat)
 
