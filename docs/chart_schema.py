@@ -28,11 +28,13 @@ DURATION: _Schema = {
     "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^(\d+(ms|[smhdwy]))+$"}, VARIABLE]
 }
 NAME = "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
+PROMETHEUS_DURATION = r"^(\d+(ms|[smhdwy]))+$"
 _OPEN: _Schema = {"type": "object"}
 _TEXT: _Schema = {"type": "string", "minLength": 1}
 _SCALED: dict[str, _Schema] = {
     "name": _TEXT,
     "kind": {"enum": ["Deployment", "StatefulSet"]},
+    "namespace": {"type": "string", "pattern": NAME},
     "source": _TEXT,
     "queues": {"type": "array", "items": _TEXT, "minItems": 1},
     "slots": {"type": "integer", "minimum": 1},
@@ -42,24 +44,47 @@ _SCALED: dict[str, _Schema] = {
     "maxReplicas": {"type": "integer", "minimum": 1},
     "fallbackReplicas": {"type": "integer", "minimum": 0},
 }
+
+
+def _strict(properties: Mapping[str, _Schema], required: Iterable[str] = ()) -> _Schema:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": dict(properties),
+        "required": sorted({*required}),
+    }
+
+
 #: What values.yaml does not show of itself, by the place of a value.
 SAID: dict[str, _Schema] = {
     "configKind": {"enum": ["Secret", "ConfigMap"]},
     "kind": {"enum": ["Deployment", "StatefulSet", "Sidecar"]},
     "shards": {"type": "integer", "minimum": 1, "maximum": 1000},
-    "existingSecrets": {"type": "array", "items": {"type": "string", "pattern": r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"}},
+    "extraSources": {
+        "type": "array",
+        "items": {**_strict({"configMap": _OPEN, "secret": _OPEN}), "minProperties": 1, "maxProperties": 1},
+    },
+    "existingSecrets": {
+        "type": "array",
+        "uniqueItems": True,
+        "items": {"type": "string", "pattern": r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"},
+    },
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "log.level": {"enum": ["debug", "info", "warn", "error"]},
     "log.format": {"enum": ["logfmt", "json"]},
     "containerPort": {"type": "integer", "minimum": 1, "maximum": 65535},
     "service.port": {"type": "integer", "minimum": 1, "maximum": 65535},
     "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
+    "monitoring.interval": {"type": "string", "pattern": PROMETHEUS_DURATION},
+    "monitoring.scrapeTimeout": {"type": "string", "pattern": f"^$|{PROMETHEUS_DURATION}"},
     "monitoring.sampleLimit": {"type": "integer", "minimum": 0},
-    "podDisruptionBudget.maxUnavailable": {"type": ["integer", "string"]},
+    "podDisruptionBudget.maxUnavailable": {
+        "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+%$"}]
+    },
     "probe.targets": {"type": "array", "items": _TEXT},
     "web.telemetryPath": {"type": "string", "pattern": "^/"},
     "nameOverride": {"type": "string", "pattern": NAME},
-    "fullnameOverride": {"type": "string", "pattern": NAME},
+    "fullnameOverride": {"type": "string", "pattern": "^([a-z]([-a-z0-9]*[a-z0-9])?)?$"},  # a Service's begins so
     "namespaceOverride": {"type": "string", "pattern": NAME},
     "keda.scaledObjects": {
         "type": "array",
@@ -67,13 +92,14 @@ SAID: dict[str, _Schema] = {
             "type": "object",
             "additionalProperties": False,
             "properties": _SCALED,
-            "required": [name for name in _SCALED if name not in ("kind", "minReplicas")],
+            "required": [name for name in _SCALED if name not in ("kind", "namespace", "minReplicas")],
         },
     },
     # anything that Kubernetes takes there
     **dict.fromkeys(
         (
-            *("global", "resources", "podSecurityContext", "securityContext", "livenessProbe", "readinessProbe"),
+            *("global", "resources", "podSecurityContext", "securityContext"),
+            *("livenessProbe", "readinessProbe", "startupProbe"),
             *("dashboards.configMaps.labels", "dashboards.grafanaOperator.instanceSelector"),
         ),
         _OPEN,
@@ -192,18 +218,13 @@ def _model(model: type[BaseModel], definitions: dict[str, _Schema]) -> _Schema:
 def _untitled(value: Any) -> Any:
     """Without pydantic's titles, and without the bounds that it leaves beside a duration."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k not in ("gt", "ge") and (k != "title" or isinstance(v, Mapping))}
+        kept = {
+            k: v
+            for k, v in value.items()
+            if k not in ("gt", "ge", "lt", "le") and (k != "title" or isinstance(v, Mapping))
+        }
         return {k: _untitled(v) for k, v in kept.items()}
     return [_untitled(item) for item in value] if isinstance(value, list) else value
-
-
-def _strict(properties: Mapping[str, _Schema], required: Iterable[str] = ()) -> _Schema:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": dict(properties),
-        "required": sorted({*required}),
-    }
 
 
 def _of_value(value: Any, place: str, said: Mapping[str, _Schema]) -> _Schema:

@@ -1,15 +1,12 @@
 {{- define "taskq-exporter.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimAll "-" }}
 {{- end }}
 
+{{- /* At most 52 characters: a StatefulSet's pods have a label with 11 more. A release may have dots, a Service may not. */}}
 {{- define "taskq-exporter.fullname" -}}
-{{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
-{{- else if contains (include "taskq-exporter.name" .) .Release.Name }}
-{{- .Release.Name | trunc 52 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name (include "taskq-exporter.name" .) | trunc 52 | trimSuffix "-" }}
-{{- end }}
+{{- $name := include "taskq-exporter.name" . }}
+{{- $full := .Values.fullnameOverride | default (contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name)) }}
+{{- $full | replace "." "-" | trunc 52 | trimAll "-" }}
 {{- end }}
 
 {{- define "taskq-exporter.namespace" -}}
@@ -25,9 +22,9 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- $own := dict
   "app.kubernetes.io/name" (include "taskq-exporter.name" .)
   "app.kubernetes.io/instance" .Release.Name
-  "app.kubernetes.io/version" (.Values.image.tag | default .Chart.AppVersion | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/version" (.Values.image.tag | default .Chart.AppVersion | trunc 63 | trimAll "-_.")
   "app.kubernetes.io/managed-by" .Release.Service
-  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-_.") }}
 {{- merge $own .Values.commonLabels | toYaml }}
 {{- end }}
 
@@ -67,7 +64,7 @@ annotations:
 {{- define "taskq-exporter.writesConfig" -}}
 {{- if not (or .Values.existingConfigSecret .Values.existingConfigMap) }}
 {{- $config := .Values.config }}
-{{- if or .Values.sources $config.modules $config.sources_dir }}true{{ end }}
+{{- if or .Values.sources .Values.extraSources $config.modules $config.sources_dir }}true{{ end }}
 {{- end }}
 {{- end }}
 
@@ -80,7 +77,14 @@ annotations:
 {{- with .Values.sources }}
 {{- $config = merge (dict "sources" .) $config }}
 {{- end }}
+{{- if .Values.extraSources }}
+{{- $config = merge (dict "sources_dir" (include "taskq-exporter.sourcesDir" .)) $config }}
+{{- end }}
 {{- toYaml $config }}
+{{- end }}
+
+{{- define "taskq-exporter.sourcesDir" -}}
+/etc/taskq-exporter-sources
 {{- end }}
 
 {{- /* The web configuration that this chart writes; empty where it writes none. */}}
@@ -104,6 +108,17 @@ annotations:
 {{- define "taskq-exporter.scheme" -}}
 {{- $written := include "taskq-exporter.webConfig" . | fromYaml }}
 {{- if or .Values.web.https $written.tls_server_config }}https{{ else }}http{{ end }}
+{{- end }}
+
+{{- /* What it asks of everybody, the kubelet too: a certificate, a password, patience; of somebody else's file, perhaps. */}}
+{{- define "taskq-exporter.asks" -}}
+{{- $written := include "taskq-exporter.webConfig" . | fromYaml }}
+{{- $tls := default dict $written.tls_server_config }}
+{{- if .Values.web.existingSecret }}unknown
+{{- else if hasPrefix "Require" ($tls.client_auth_type | default "") }}certificate
+{{- else if $written.basic_auth_users }}password
+{{- else if $written.rate_limit }}patience
+{{- end }}
 {{- end }}
 
 {{- define "taskq-exporter.url" -}}

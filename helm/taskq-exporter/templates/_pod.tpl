@@ -5,7 +5,7 @@
 
 {{- /* The exporter's container. */}}
 {{- define "taskq-exporter.container" -}}
-name: exporter
+name: taskq-exporter
 {{ include "taskq-exporter.process" . }}
 args:
   - --web.listen-address=:{{ .Values.containerPort }}
@@ -33,6 +33,10 @@ livenessProbe:
   {{- include "taskq-exporter.probe" (dict "root" . "path" "/-/healthy" "given" .Values.livenessProbe) | nindent 2 }}
 readinessProbe:
   {{- include "taskq-exporter.probe" (dict "root" . "path" "/-/ready" "given" .Values.readinessProbe) | nindent 2 }}
+{{- if and .Values.startupProbe (ne .Values.kind "Sidecar") }}
+startupProbe:
+  {{- include "taskq-exporter.probe" (dict "root" . "path" "/-/healthy" "given" .Values.startupProbe) | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- /* For initContainers of a pod of yours: a sidecar that starts first and stops last. */}}
@@ -61,19 +65,22 @@ resources:
 {{- end }}
 volumeMounts:
   {{- with (.Values.config.state).dir }}
-  - {name: state, mountPath: {{ . | quote }}}
+  - {name: taskq-state, mountPath: {{ . | quote }}}
   {{- end }}
   {{- if include "taskq-exporter.hasConfig" . }}
-  - {name: config, mountPath: /etc/taskq-exporter, readOnly: true}
+  - {name: taskq-config, mountPath: /etc/taskq-exporter, readOnly: true}
+  {{- end }}
+  {{- if .Values.extraSources }}
+  - {name: taskq-sources, mountPath: {{ include "taskq-exporter.sourcesDir" . }}, readOnly: true}
   {{- end }}
   {{- if include "taskq-exporter.hasWebConfig" . }}
-  - {name: web, mountPath: /etc/taskq-exporter-web, readOnly: true}
+  - {name: taskq-web, mountPath: /etc/taskq-exporter-web, readOnly: true}
   {{- end }}
   {{- if .Values.web.tlsSecret }}
-  - {name: tls, mountPath: /etc/taskq-exporter-tls, readOnly: true}
+  - {name: taskq-tls, mountPath: /etc/taskq-exporter-tls, readOnly: true}
   {{- end }}
-  {{- range .Values.existingSecrets }}
-  - {name: {{ printf "secret-%s" . | replace "." "-" | trunc 63 }}, mountPath: {{ printf "/run/secrets/%s" . }}, readOnly: true}
+  {{- range $i, $name := .Values.existingSecrets }}
+  - {name: taskq-secret-{{ $i }}, mountPath: {{ printf "/run/secrets/%s" $name | quote }}, readOnly: true}
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- include "taskq-exporter.render" (dict "root" $ "value" .) | nindent 2 }}
@@ -89,13 +96,14 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{- /* A probe: a dict of root, path and what is given. The kubelet can neither log in nor show a certificate. */}}
+{{- /* A probe: a dict of root, path and what is given. The kubelet can neither log in nor show a certificate: then the
+exporter's own command asks, and for readiness, which is looked at often, an open port will do. */}}
 {{- define "taskq-exporter.probe" -}}
-{{- $web := include "taskq-exporter.webConfig" .root | fromYaml }}
-{{- $tls := default dict $web.tls_server_config }}
-{{- $probe := dict "httpGet" (dict "path" .path "port" "metrics" "scheme" (include "taskq-exporter.scheme" .root | upper)) }}
-{{- if or .root.Values.web.existingSecret $web.basic_auth_users $tls.client_auth_type $web.rate_limit }}
-{{- $probe = dict "tcpSocket" (dict "port" "metrics") }}
+{{- $scheme := include "taskq-exporter.scheme" .root }}
+{{- $probe := dict "httpGet" (dict "path" .path "port" "metrics" "scheme" (upper $scheme)) }}
+{{- if include "taskq-exporter.asks" .root }}
+{{- $command := list "taskq-exporter" "healthcheck" (printf "%s://127.0.0.1:%v" $scheme .root.Values.containerPort) }}
+{{- $probe = eq .path "/-/ready" | ternary (dict "tcpSocket" (dict "port" "metrics")) (dict "exec" (dict "command" $command)) }}
 {{- end }}
 {{- if or .given.httpGet .given.exec .given.tcpSocket }}
 {{- $probe = dict }}
@@ -106,7 +114,7 @@ volumeMounts:
 {{- /* The volumes of that container. */}}
 {{- define "taskq-exporter.volumes" -}}
 {{- if not (and (eq .Values.kind "StatefulSet") .Values.persistence.enabled) }}
-- name: state
+- name: taskq-state
   {{- if eq .Values.kind "Sidecar" | or (not .Values.persistence.enabled) }}
   emptyDir: {}
   {{- else }}
@@ -115,7 +123,7 @@ volumeMounts:
   {{- end }}
 {{- end }}
 {{- if include "taskq-exporter.hasConfig" . }}
-- name: config
+- name: taskq-config
   {{- if .Values.existingConfigMap | or (and (eq .Values.configKind "ConfigMap") (not .Values.existingConfigSecret)) }}
   configMap:
     name: {{ .Values.existingConfigMap | default (include "taskq-exporter.fullname" .) }}
@@ -124,20 +132,26 @@ volumeMounts:
     secretName: {{ .Values.existingConfigSecret | default (include "taskq-exporter.fullname" .) }}
   {{- end }}
 {{- end }}
+{{- with .Values.extraSources }}
+- name: taskq-sources
+  projected:
+    sources:
+      {{- include "taskq-exporter.render" (dict "root" $ "value" .) | nindent 6 }}
+{{- end }}
 {{- if include "taskq-exporter.hasWebConfig" . }}
-- name: web
+- name: taskq-web
   secret:
     secretName: {{ .Values.web.existingSecret | default (printf "%s-web" (include "taskq-exporter.fullname" .)) }}
 {{- end }}
 {{- with .Values.web.tlsSecret }}
-- name: tls
+- name: taskq-tls
   secret:
     secretName: {{ . }}
 {{- end }}
-{{- range .Values.existingSecrets }}
-- name: {{ printf "secret-%s" . | replace "." "-" | trunc 63 }}
+{{- range $i, $name := .Values.existingSecrets }}
+- name: taskq-secret-{{ $i }}
   secret:
-    secretName: {{ . }}
+    secretName: {{ $name | quote }}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ include "taskq-exporter.render" (dict "root" $ "value" .) }}
@@ -183,7 +197,8 @@ spec:
   {{- end }}
   securityContext:
     {{- toYaml .Values.podSecurityContext | nindent 4 }}
-  {{- $check := and .Values.configCheck (or (include "taskq-exporter.hasConfig" .) (include "taskq-exporter.hasWebConfig" .)) }}
+  {{- /* A mistake of one team must not keep the exporter from starting: it leaves out that team's file alone. */}}
+  {{- $check := and .Values.configCheck (not (or .Values.extraSources (get .Values.config "sources_dir"))) (or (include "taskq-exporter.hasConfig" .) (include "taskq-exporter.hasWebConfig" .)) }}
   {{- if or $check .Values.initContainers }}
   initContainers:
     {{- with .Values.initContainers }}

@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from taskq_exporter.testing.beside import load_beside
 from taskq_exporter.testing.environments import python_with
+
+load_beside(__file__, "effects", "invariants")
 
 HERE = Path(__file__).parent
 CHART = HERE.parents[2] / "helm" / "taskq-exporter"
@@ -43,9 +46,18 @@ class Helm:
             env={**os.environ, "KUBECONFIG": os.devnull},
         )
 
-    def render(self, values: dict[str, Any], chart: Path = CHART) -> list[Document]:
-        """The documents of a release `demo` in the namespace `monitoring`."""
-        done = self.run(values, "template", "demo", str(chart), "--namespace", "monitoring")
+    def template(
+        self, values: dict[str, Any], chart: Path = CHART, release: str = "demo"
+    ) -> subprocess.CompletedProcess[str]:
+        """What `helm template` says of a release in the namespace `monitoring`."""
+        return self.run(values, "template", release, str(chart), "--namespace", "monitoring")
+
+    def render(self, values: dict[str, Any], chart: Path = CHART, release: str = "demo") -> list[Document]:
+        """The documents of that release."""
+        return self.documents(self.template(values, chart, release))
+
+    def documents(self, done: subprocess.CompletedProcess[str]) -> list[Document]:
+        """Those that `template` has written."""
         assert done.returncode == 0, done.stderr
         return [document for document in yaml.load_all(done.stdout, LOADER) if document]
 
@@ -58,7 +70,7 @@ class Helm:
 
     def refuses(self, values: dict[str, Any]) -> str:
         """What it says about values that must not pass."""
-        done = self.run(values, "template", "demo", str(CHART))
+        done = self.template(values)
         assert done.returncode != 0, values
         return done.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from invariants import broken
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "taskq-exporter"
@@ -34,16 +36,70 @@ def metrics_service(documents: list[Document]) -> Document:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_is_linted_and_every_manifest_is_valid(helm: Any, validator: Any, sets: Sets, name: str) -> None:
+def test_is_linted_and_its_manifests_are_valid_and_fit_together(
+    helm: Any, validator: Any, sets: Sets, name: str
+) -> None:
     values = sets[name]
     done = helm.run(values, "lint", "--strict", str(CHART))
     assert done.returncode == 0, done.stdout + done.stderr
     documents = helm.render(values)
     assert validator.mistakes(documents) == []
-    names = [(d["kind"], d["metadata"]["namespace"], d["metadata"]["name"]) for d in documents]
-    assert len({*names}) == len(names)
+    assert broken(documents, values) == []
     for document in documents:
         assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
+
+
+#: Mistakes of templates: what they would render, where in the file `everything` of the folder `ci`, and what is said.
+MISTAKES: list[tuple[str, str, Any, str]] = [
+    ("Service", "metadata.name", "1st", "has the name"),
+    ("Deployment", "metadata.name", "a" * 53, "53 characters"),
+    ("Deployment", "metadata.labels", {"app": "-"}, "has the label app"),
+    ("Deployment", "spec.selector.matchLabels", {"app": "other"}, "Deployment does not select"),
+    (
+        "Deployment",
+        "spec.selector.matchLabels",
+        {"app.kubernetes.io/instance": "demo"},
+        "selects the pod of `helm test`",
+    ),
+    ("Service", "spec.selector", {"app": "other"}, "Service does not select"),
+    ("NetworkPolicy", "spec.podSelector", {}, "NetworkPolicy does not select"),
+    ("PodDisruptionBudget", "spec.selector.matchLabels", {"app": "other"}, "PodDisruptionBudget does not select"),
+    ("PodMonitor", "spec.selector.matchLabels", {"app": "other"}, "PodMonitor does not select"),
+    ("ServiceMonitor", "spec.selector.matchLabels", {"app": "other"}, "ServiceMonitor selects []"),
+    ("ServiceMonitor", "spec.namespaceSelector.matchNames", ["other"], "another namespace"),
+    ("ServiceMonitor", "spec.endpoints.0.port", "other", "ServiceMonitor asks port other"),
+    ("PodMonitor", "spec.podMetricsEndpoints.0.port", "other", "PodMonitor asks port other"),
+    ("Service", "spec.ports.0.targetPort", "other", "Service asks port other"),
+    ("NetworkPolicy", "spec.ingress.0.ports.0.port", "other", "NetworkPolicy asks port other"),
+    ("Probe", "spec.prober.url", "other:80", "Probe asks nobody"),
+    ("Deployment", "spec.template.spec.volumes.0.name", "other", "no volume"),
+    ("Deployment", "spec.template.spec.volumes.0.name", "taskq-config", "taskq-config twice"),
+    ("Deployment", "spec.template.spec.volumes.0.persistentVolumeClaim.claimName", "gone", "gone, which is not there"),
+    ("Deployment", "spec.template.spec.volumes.1.secret.secretName", "gone", "names Secret gone"),
+    ("Deployment", "spec.template.spec.serviceAccountName", "gone", "names ServiceAccount gone"),
+    ("Deployment", "spec.template.spec.containers.0.env.0.valueFrom.secretKeyRef.name", "gone", "names Secret gone"),
+    ("Deployment", "spec.template.spec.containers.0.volumeMounts.0.mountPath", "/ca", "the mount /ca twice"),
+    ("Deployment", "spec.template.spec.containers.0.readinessProbe.httpGet.port", "other", "readinessProbe asks port"),
+    ("Deployment", "spec.template.spec.containers.0.livenessProbe", {}, "livenessProbe asks by []"),
+    ("Deployment", "spec.template.spec.containers.1.name", "wait", "wait twice"),
+    ("Deployment", "spec.template.spec.automountServiceAccountToken", True, "a token of the API server"),
+    ("Deployment", "spec.template.spec.topologySpreadConstraints.0.labelSelector.matchLabels", {}, "other labels"),
+    ("Secret", "stringData", {"a": "b" * (1 << 20)}, "larger than etcd takes"),
+]
+
+
+def test_what_does_not_fit_together_is_found(helm4: Any, sets: Sets) -> None:
+    documents = helm4.render(sets["everything"])
+    for kind, place, value, said in MISTAKES:
+        changed = copy.deepcopy(documents)
+        where: Any = next(d for d in changed if d["kind"] == kind)
+        *folders, last = place.split(".")
+        for folder in folders:
+            where = where[int(folder) if folder.isdecimal() else folder]
+        where[last] = value
+        problems = broken(changed, sets["everything"])
+        assert any(said in problem for problem in problems), (kind, place, problems)
+    assert any("is there twice" in problem for problem in broken([*documents, documents[0]], sets["everything"]))
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "ServiceMonitor", "PrometheusRule", "ScaledObject", "GrafanaDashboard"])
@@ -52,43 +108,6 @@ def test_a_misspelt_key_would_be_found(helm4: Any, validator: Any, sets: Sets, k
     document["spec"]["misspelt"] = 1
     (said, *_) = validator.mistakes([document])
     assert "misspelt" in said
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "sidecar"])
-def test_what_is_rendered_fits_together(helm4: Any, sets: Sets, name: str) -> None:
-    documents = helm4.render(sets[name])
-    owner, service = workload(documents), metrics_service(documents)
-    pod = owner["spec"]["template"]
-    container = pod["spec"]["containers"][0]
-    labels = pod["metadata"]["labels"]
-
-    (port,) = container["ports"]
-    assert f"--web.listen-address=:{port['containerPort']}" in container["args"]
-    (service_port,) = service["spec"]["ports"]
-    assert service_port["targetPort"] == port["name"] == "metrics"
-    assert owner["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    assert "helm.sh/chart" not in owner["spec"]["selector"]["matchLabels"], "selectors cannot change"
-    for document in documents:
-        if document["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
-            spec = document["spec"]
-            selector = spec.get("podSelector") or spec["selector"]
-            assert selector.get("matchLabels", selector).items() <= labels.items(), document["kind"]
-    test_pod = [d for d in documents if d["kind"] == "Pod"]
-    for document in test_pod:
-        assert not service["spec"]["selector"].items() <= document["metadata"]["labels"].items()
-    assert pod["spec"]["automountServiceAccountToken"] is False
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-
-    claims = [claim["metadata"]["name"] for claim in owner["spec"].get("volumeClaimTemplates", [])]
-    volumes = [volume["name"] for volume in pod["spec"]["volumes"]] + claims
-    assert sorted({*volumes}) == sorted(volumes)
-    for one in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]:
-        assert {mount["name"] for mount in one.get("volumeMounts", [])} <= {*volumes}
-    written = {(d["kind"], d["metadata"]["name"]) for d in documents}
-    for volume in pod["spec"]["volumes"]:
-        for kind, key, name in (("Secret", "secret", "secretName"), ("ConfigMap", "configMap", "name")):
-            if key in volume and volume[key][name].startswith(owner["metadata"]["name"]):
-                assert (kind, volume[key][name]) in written
 
 
 def test_one_exporter_at_a_time(helm4: Any) -> None:
@@ -103,7 +122,7 @@ def test_shards_share_the_sources(helm4: Any, sets: Sets) -> None:
     assert owner["spec"]["replicas"] == 3
     assert "--shard=hostname/3" in owner["spec"]["template"]["spec"]["containers"][0]["args"]
     (claim,) = owner["spec"]["volumeClaimTemplates"]
-    assert claim["metadata"]["name"] == "state"
+    assert claim["metadata"]["name"] == "taskq-state"
     headless = {d["metadata"]["name"] for d in documents if d["kind"] == "Service"} - {owner["metadata"]["name"]}
     assert headless == {owner["spec"]["serviceName"]}
     checked = [c["args"][1] for c in only(documents, "Pod")["spec"]["containers"]]
@@ -117,8 +136,6 @@ def test_monitors_find_what_they_scrape(helm: Any, sets: Sets) -> None:
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["namespaceSelector"]["matchNames"] == [service["metadata"]["namespace"]]
-    (endpoint,) = monitor["spec"]["endpoints"]
-    assert (endpoint["port"], endpoint["interval"]) == (service["spec"]["ports"][0]["name"], "30s")
     # the headless service is none of its targets
     services = [d for d in helm.render(sets["shards"]) if d["kind"] == "Service"]
     (sharded,) = [service for service in services if service["spec"].get("clusterIP") == "None"]

@@ -1,101 +1,38 @@
-"""Every value has an effect, and what is no value is refused."""
+"""Every value has the effect that is expected of it, and no other; what is no value is refused."""
 
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from effects import EFFECTS
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "taskq-exporter"
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 Values = dict[str, Any]
-
-#: What is told of a value, where "another of its type" will not do.
-OTHERWISE: Values = {
-    "sources": [{"name": "mails", "adapter": "celery", "url": "redis://mails"}],
-    "config.state.dir": "/data",
-    "configKind": "ConfigMap",
-    "existingSecrets": ["other"],
-    "env": [{"name": "A", "value": "b"}],
-    "envFrom": [{"configMapRef": {"name": "other"}}],
-    "kind": "StatefulSet",
-    "persistence.accessModes": ["ReadWriteMany"],
-    "persistence.annotations": {"x": "y"},
-    "imagePullSecrets": [{"name": "other"}],
-    "image.pullPolicy": "Always",
-    "log.level": "warn",
-    "log.format": "logfmt",
-    "extraArgs": ["--log.level=info"],
-    "web.config": {"rate_limit": {"interval": "1s", "burst": 9}},
-    "web.telemetryPath": "/other",
-    "service.type": "NodePort",
-    "service.annotations": {"x": "y"},
-    "service.labels": {"x": "y"},
-    "serviceAccount.annotations": {"x": "y"},
-    "monitoring.labels": {"x": "y"},
-    "monitoring.annotations": {"x": "y"},
-    "monitoring.interval": "1m",
-    "monitoring.scrapeTimeout": "5s",
-    "monitoring.relabelings": [{"action": "labeldrop", "regex": "node"}],
-    "monitoring.metricRelabelings": [{"action": "labeldrop", "regex": "node"}],
-    "monitoring.tlsConfig": {"insecureSkipVerify": True},
-    "monitoring.basicAuth": {"username": {"name": "login", "key": "username"}},
-    "probe.targets": ["redis://other"],
-    "prometheusRule.disabled": [],
-    "prometheusRule.overrides": {"TaskqTaskStuck": {"for": "1h"}},
-    "prometheusRule.extraGroups": [{"name": "other"}],
-    "dashboards.configMaps.annotations": {"x": "y"},
-    "dashboards.grafanaOperator.resyncPeriod": "1m",
-    "keda.authenticationRef": {"name": "other"},
-    "keda.labels": {"x": "y"},
-    "keda.scaledObjects": [],
-    "networkPolicy.from": [],
-    "networkPolicy.egress": [],
-    "podDisruptionBudget.maxUnavailable": 0,
-    "podSecurityContext.fsGroupChangePolicy": "Always",
-    "podSecurityContext.seccompProfile.type": "Unconfined",
-    "securityContext.capabilities.drop": ["NET_RAW"],
-    "sidecar.podLabels": {"app": "other"},
-    "nodeSelector": {"x": "y"},
-    "tolerations": [],
-    "affinity": {"podAffinity": {}},
-    "topologySpreadConstraints": [],
-    "hostAliases": [],
-    "dnsConfig": {"nameservers": ["10.0.0.2"]},
-    "podAnnotations": {"x": "y"},
-    "podLabels": {"x": "y"},
-    "annotations": {"x": "y"},
-    "commonLabels": {"x": "y"},
-    "extraVolumes": [],
-    "extraVolumeMounts": [],
-    "initContainers": [],
-    "extraContainers": [],
-    "extraManifests": [],
-    "tests.env": [{"name": "A", "value": "b"}],
-}
-#: What has no effect beside everything else, by the values beside which it has.
-BESIDE: dict[str, str] = {
-    "shards": "shards",
-    "sidecar.podLabels": "sidecar",
-    "existingConfigMap": "existing",
-    "livenessProbe": "sources",
-}
+Documents = list[dict[str, Any]]
+#: Where any key goes: what Kubernetes takes there is its matter.
+OPEN = re.compile(
+    r"(resources|podSecurityContext|securityContext|livenessProbe|readinessProbe|startupProbe|global"
+    r"|dashboards\.\w+\.(labels|instanceSelector))(\.|$)"
+)
 
 
 def leaves(values: Values, at: str = "") -> Iterator[str]:
     for name, value in values.items():
-        place = f"{at}{name}"
         if isinstance(value, dict) and value:
-            yield from leaves(value, f"{place}.")
+            yield from leaves(value, f"{at}{name}.")
         else:
-            yield place
+            yield f"{at}{name}"
 
 
 def looked_up(values: Values, place: str) -> Any:
@@ -113,47 +50,105 @@ def with_value(values: Values, place: str, value: Any) -> Values:
     return changed
 
 
-def another(place: str, now: Any) -> Any:
-    if place in OTHERWISE:
-        return OTHERWISE[place]
-    assert isinstance(now, bool | int | float | str), f"{place}: OTHERWISE should say what else it may be"
-    return not now if isinstance(now, bool) else now + 1 if isinstance(now, int | float) else f"other{now}".lower()
+def changes(before: Documents, after: Documents) -> Iterator[tuple[str, Any]]:
+    """KIND of an object that came or went, KIND PATH of what changed inside one; and what is there now."""
+    old, new = ({(d["kind"], d["metadata"]["name"]): d for d in documents} for documents in (before, after))
+    for key in old.keys() | new.keys():
+        if key in old and key in new:
+            yield from _changes(old[key], new[key], f"{key[0]} ")
+        else:
+            yield key[0], new.get(key)
+
+
+def _changes(old: Any, new: Any, at: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        pairs = {name: (old.get(name), new.get(name)) for name in old | new}
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = dict(enumerate(zip(old, new, strict=True)))
+    else:
+        if old != new:
+            yield at.removesuffix("."), new
+        return
+    for name, (one, other) in pairs.items():
+        yield from _changes(one, other, f"{at}{name}.")
+
+
+def texts(value: Any) -> Iterator[str]:
+    """What of a value should be found again."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts(item)
+    elif not isinstance(value, bool):
+        yield str(value).replace("{{ .Release.Name }}", "demo")
 
 
 @pytest.fixture(scope="module")
-def rendered(helm4: Any, sets: dict[str, Values]) -> Any:
-    return cache(lambda name: helm4.render(sets[name]))
+def base(helm4: Any, sets: dict[str, Values]) -> Any:
+    """Values of a file of the folder `ci` and what they render; dashboards, which are long, only where asked for."""
+
+    @cache
+    def rendered(name: str, dashboards: bool) -> tuple[Values, Documents]:
+        values = {key: value for key, value in sets[name].items() if key != "dashboards" or dashboards}
+        return values, helm4.render(values)
+
+    return rendered
 
 
-@pytest.mark.parametrize("place", [*leaves(DEFAULTS)])
-def test_has_an_effect(helm4: Any, sets: dict[str, Values], validator: Any, rendered: Any, place: str) -> None:
-    beside = BESIDE.get(place) or BESIDE.get(place.split(".")[0]) or "everything"
-    values = sets[beside]
-    now = looked_up(values, place)
-    if now == {} and looked_up(DEFAULTS, place) != {}:
-        now = looked_up(DEFAULTS, place)
-    documents = helm4.render(with_value(values, place, another(place, now)))
-    assert documents != rendered(beside), f"{place} does nothing"
-    assert validator.mistakes(documents) == []
+def test_every_value_is_in_the_table() -> None:
+    assert [*leaves(DEFAULTS)] == sorted(EFFECTS, key=[*leaves(DEFAULTS)].index)
 
 
-def test_every_part_of_a_scaled_object_has_an_effect(helm4: Any, sets: dict[str, Values], rendered: Any) -> None:
+@pytest.mark.parametrize("place", EFFECTS)
+def test_a_value_changes_what_it_should_and_nothing_else(helm4: Any, validator: Any, base: Any, place: str) -> None:
+    effect = EFFECTS[place]
+    values, before = base(effect.beside, place.startswith("dashboards"))
+    after = helm4.render(with_value(values, place, effect.value))
+    changed = [*changes(before, after)]
+    for where in effect.where:
+        assert any(fnmatchcase(found, where) for found, _ in changed), f"{place} does nothing at {where}"
+    for found, _ in changed:
+        assert any(fnmatchcase(found, where) for where in effect.where), f"{place} changes {found}"
+    shown = json.dumps([now for _, now in changed])
+    for text in {*texts(effect.value)} - {*texts(looked_up(values, place))}:
+        assert json.dumps(text)[1:-1] in shown
+    assert validator.mistakes([document for document in after if document not in before]) == []
+
+
+def test_every_part_of_a_scaled_object_has_an_effect(helm4: Any, sets: dict[str, Values]) -> None:
     (given,) = sets["keda"]["keda"]["scaledObjects"]
     commented = re.findall(r"^  #   (\w+):|^  # - (\w+): emails", (CHART / "values.yaml").read_text(), re.MULTILINE)
-    names = {a or b for a, b in commented}
-    assert {*given} <= names
-    more = {"kind": "StatefulSet", "minReplicas": 0, "queues": ["other"]}
-    for name in names:
-        changed = {**given, name: more.get(name) if name in more else another(name, given[name])}
-        assert helm4.render(with_value(sets["keda"], "keda.scaledObjects", [changed])) != rendered("keda"), name
+    names = sorted(a or b for a, b in commented)
+    assert {*given} <= {*names}
+    others = {"name": "w", "kind": "StatefulSet", "namespace": "other", "source": "other", "queues": ["other"]}
+    scaled = [given, *({**given, name: others.get(name, 17)} for name in names)]
+    documents = helm4.render(with_value(sets["keda"], "keda.scaledObjects", scaled))
+    plain, *changed = [json.dumps(d, sort_keys=True) for d in documents if d["kind"] == "ScaledObject"]
+    for name, text in zip(names, changed, strict=True):
+        assert text != plain, name
 
 
-@pytest.mark.parametrize("place", sorted({"", *(leaf.rpartition(".")[0] for leaf in leaves(DEFAULTS))}))
-def test_a_misspelt_value_is_refused(helm4: Any, place: str) -> None:
-    open_ones = "resources|podSecurityContext|securityContext|livenessProbe|readinessProbe|global"
-    if re.match(rf"({open_ones}|dashboards\.\w+\.(labels|instanceSelector))(\.|$)", place):
-        pytest.skip("what Kubernetes takes there is its matter")
-    assert "misspelt" in helm4.refuses(with_value({}, f"{place}.misspelt".lstrip("."), 1))
+def test_misspelt_values_are_refused_wherever_they_are(helm: Any) -> None:
+    folders = sorted({"", *(leaf.rpartition(".")[0] for leaf in leaves(DEFAULTS))})
+    closed = [folder for folder in folders if not OPEN.match(folder)]
+    assert len(closed) > 20
+    values: Values = {}
+    for folder in closed:
+        values = with_value(values, f"{folder}.misspelt".lstrip("."), 1)
+    said = helm.refuses(values)
+    for folder in closed:
+        place = folder.replace(".", "/")  # as Helm 4 writes it; Helm 3 writes dots and (root)
+        assert re.search(rf"at '/?{place}': add.*misspelt|{folder or 'root'}\)?: Add.*misspelt", said), folder
+
+
+def test_values_of_another_type_are_refused_by_name(helm: Any) -> None:
+    values: Values = {}
+    places = [leaf for leaf in leaves(DEFAULTS) if not OPEN.match(leaf)]
+    for place in places:
+        kept = looked_up(DEFAULTS, place)
+        values = with_value(values, place, 7 if isinstance(kept, str | list | dict) else "seven")
+    said = helm.refuses(values)
+    for place in places:
+        assert re.search(rf"at '/{place.replace('.', '/')}': |- {re.escape(place)}: ", said), place
 
 
 @pytest.mark.parametrize(
@@ -163,9 +158,13 @@ def test_a_misspelt_value_is_refused(helm4: Any, place: str) -> None:
         ("shards", 0),
         ("configKind", "File"),
         ("fullnameOverride", "'"),
+        ("fullnameOverride", "1st"),
         ("service.port", 70000),
         ("log.level", "loud"),
         ("existingSecrets", ["A b"]),
+        ("existingSecrets", ["a", "a"]),
+        ("extraSources", [{"configmap": {"name": "growth"}}]),
+        ("monitoring.interval", "30 seconds"),
         ("prometheusRule.thresholds.oldest_age_seconds", "5m"),
         ("keda.scaledObjects", [{"name": "w"}]),
         ("config.sources", []),
