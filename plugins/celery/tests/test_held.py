@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import redis
+from taskq_exporter_celery.adapter import connect
 from taskq_exporter_celery.on_redis import broker
+from taskq_exporter_celery.options import CeleryOptions
 
+from taskq_exporter.api import Source
 from taskq_exporter.testing import Page, watch
 
 pytestmark = pytest.mark.newest
@@ -61,3 +64,23 @@ async def test_states_of_tasks(redis_url: str, project: Any, pool: str, task: st
             page = await watched.until(lambda p: states(p)["scheduled"] == 2, "held messages were read")
             assert sum(n for state, n in states(page).items() if state != "running") == 14 - acknowledged
         worker.kill()
+
+
+async def test_what_is_held_is_known_at_each_moment_of_the_next_look(redis_url: str, project: Any) -> None:
+    """Those that were acknowledged meanwhile too, until the look has ended: a scrape may come at any time."""
+    project.worker("-P", "threads", "-c", "1", "--prefetch-multiplier", "1")
+    first, second = (project.send("slow_late", seconds)[0] for seconds in (2.0, 60.0))
+    source = Source(name="test", adapter="celery", url=lambda: redis_url, options=CeleryOptions())
+    async with connect(source) as client, asyncio.timeout(30):
+
+        async def look() -> list[str]:
+            looking = asyncio.create_task(client.unacked.refresh())
+            while not looking.done():
+                assert all(delivered > 0 for _, delivered in client.unacked.held)
+                await asyncio.sleep(0)
+            await looking
+            return [message.id for message, _ in client.unacked.held]
+
+        for expected in [first], [second]:
+            while await look() != expected:
+                await asyncio.sleep(0.05)
