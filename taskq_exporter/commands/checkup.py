@@ -96,7 +96,9 @@ class _Text:
             text = f"label {cost.label}: {cost.series:,} series, {cost.without:,} without it ({cost.advice})"
             yield from self.wrapped("", text)
         for compat in of.compat:
-            yield from self.wrapped("compat", f"{compat.mapping}: {compat.series:,} of these series")
+            more = "; ".join(f"{n:,} for each {labels}" for labels, n in compat.more.items())
+            text = f"{compat.mapping}: {compat.series:,} of these series{f'; tasks bring {more}' if more else ''}"
+            yield from self.wrapped("compat", text)
             for name, why in compat.not_known.items():
                 yield from self.wrapped("", f"without {name}: {why}")
 

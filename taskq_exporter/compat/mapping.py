@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ __all__ = [
     "MappedLabel",
     "Rule",
     "conflict",
+    "growth",
     "load",
     "mapped_families",
     "mapping_names",
@@ -184,6 +186,18 @@ def conflict(families: Sequence[MappedFamily], others: Iterable[MappedFamily], *
             )
             return f"{other.name} is two things: {both}; give one of them another prefix"
     return ""
+
+
+def growth(families: Iterable[MappedFamily]) -> dict[tuple[str, ...], int]:
+    """How many series of counters and histograms each new combination of these labels of theirs brings; most first."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for family in families:
+        if family.family.kind == "gauge":
+            continue
+        each = len(family.buckets) + 3 if family.buckets else 1  # +Inf, the sum and the count
+        for told in {tuple((name, label.of, label.value) for name, label in r.labels.items()) for r in family.rules}:
+            found[tuple(name for name, of, _ in told if of)] += each
+    return dict(found.most_common())
 
 
 def _adapted(mapping: CompatMapping, theirs: _Theirs, config: CompatConfig, options: object) -> MappedFamily:

@@ -14,7 +14,9 @@ A Checkup is a SourceOverview with more; its JSON, from GET /api/check and from 
         "series": 1893,
         "labels": [{"label": "task", "series": 1240, "without": 85, "advice": "…"}],
         "families": [{"family": "taskq_task_run_duration_seconds", "series": 900}],
-        "compat": [{"mapping": "flower", "series": 120, "not_known": {"flower_task_prefetch_time_seconds": "…"}}]}]}
+        "compat": [{"mapping": "flower", "series": 120,
+            "more": {"task, worker": 24, "task": 1},                    what each new task and worker of it brings
+            "not_known": {"flower_task_prefetch_time_seconds": "…"}}]}]}
 """
 
 from __future__ import annotations
@@ -85,10 +87,11 @@ class FamilyCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompatCost:
-    """Series under the names of another exporter, and what of it is not known here, by name and why."""
+    """Series under another exporter's names, what tasks bring, and what of it is not known here, by name and why."""
 
     mapping: str
     series: int
+    more: Mapping[str, int] = field(default_factory=dict)  # by labels: how many each new combination of values brings
     not_known: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -241,13 +244,14 @@ def _grants(runner: SourceRunner) -> str:
 def _compat(source: ConfiguredSource, report: SourceReport, families: Sequence[FamilyCost]) -> tuple[CompatCost, ...]:
     if not report.mapped:
         return ()
-    from taskq_exporter.compat.mapping import load
+    from taskq_exporter.compat.mapping import growth, load, mapped_families
 
     of = {family.name: family.mapping for family in report.mapped}
     return tuple(
         CompatCost(
             mapping=entry.mapping,
             series=sum(cost.series for cost in families if of.get(cost.family) == entry.mapping),
+            more={", ".join(by): n for by, n in growth(mapped_families([entry], source.options)).items()},
             not_known={lacking.name: lacking.why for lacking in load(entry.mapping).not_known},
         )
         for entry in source.config.compat

@@ -16,7 +16,7 @@ from taskq_exporter.adapters import Adapters
 from taskq_exporter.api import Family, NameFilter, Outcome, QueueStats, Snapshot, State, WorkerStats
 from taskq_exporter.checkpoint import Checkpoint, StateDir
 from taskq_exporter.compat.ledger import MappedLedger
-from taskq_exporter.compat.mapping import MappedFamily, Rule, load, mapped_families, mapping_names
+from taskq_exporter.compat.mapping import MappedFamily, Rule, growth, load, mapped_families, mapping_names
 from taskq_exporter.config.load import load_config
 from taskq_exporter.config.mistakes import ConfigError
 from taskq_exporter.config.settings import CompatConfig
@@ -61,6 +61,21 @@ def test_a_mapping_fits_the_schema(name: str) -> None:
             assert tuple(rule.labels) == theirs.family.labels
             known = {*ours.labels, *TOLD.get(rule.family, ())}
             assert {label.of for label in rule.labels.values() if label.of} | rule.where.keys() <= known, theirs.name
+
+
+@pytest.mark.parametrize("name", ["celery-exporter", "celery-pools", "flower"])
+def test_what_it_costs_is_known_before_a_task_runs(name: str) -> None:
+    ledger = ledger_of(families := mapped(name))
+    ledger.enqueued("q", "t")
+    ledger.received("q", "t", "w@h")
+    ledger.retried("q", "t", "w@h")
+    for outcome in Outcome:
+        ledger.finished("q", "t", outcome, "w@h")
+    ledger.started("q", "t", "w@h")
+    ledger.ran("q", "t", Outcome.SUCCEEDED, 1.0, "w@h")
+    ledger.waited("q", 1.0, "t", "w@h")
+    found = series(report(Snapshot(), mapped=families, ledger=ledger.freeze()))
+    assert sum(growth(families).values()) == sum(key[0].startswith(load(name).prefix) for key in found)
 
 
 def test_gauges_of_one_host_are_added_up_or_the_largest_taken() -> None:

@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 CACHE = HERE.parents[2] / ".cache"
 NEWEST = "newest"
 
-load_beside(__file__, "celery_world", "simulated_world")
+load_beside(__file__, "celery_world", "other_exporter", "simulated_world")
 
 
 @functools.cache

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from other_exporter import THEIR_PYTHON, THEIRS, CeleryExporter
 
 from taskq_exporter.commands.checkup import lines
 from taskq_exporter.testing import Page, watch
-from taskq_exporter.testing.child import Child, clean_environment
 from taskq_exporter.testing.page import check_openmetrics
-from taskq_exporter.testing.processes import free_port, new_directory
 from taskq_exporter.view.doctor import examine
 
 TASK = "celery_project."
@@ -51,7 +47,12 @@ async def test_every_family_under_their_labels(redis_url: str, project: Any) -> 
         (found,) = (report := await examine(watched.exporter)).sources
     assert [cost.mapping for cost in found.compat] == ["celery-exporter"]
     assert found.compat[0].series == sum(name.startswith("celery_") for name, _ in page.series())
-    assert "  compat   celery-exporter: " in "\n".join(lines(report))
+    assert found.compat[0].more == {
+        "hostname, name, queue_name": 40,
+        "name, queue_name": 1,
+        "exception, hostname, name, queue_name": 1,
+    }
+    assert "; tasks bring 40 for each hostname, name, queue_name;" in " ".join(" ".join(lines(report)).split())
     at_host = ("name", "hostname", "queue_name")
     sent = {"slow": 1, "fail": 1, "soft": 1, "retry": 3, "reject": 1, "ok": 3}
     assert told(page, "celery_task_sent_total", *at_host) == {
@@ -89,34 +90,6 @@ async def test_every_family_under_their_labels(redis_url: str, project: Any) -> 
 
 # --- beside the other one
 
-OTHER = Path(__file__).parents[3] / "bench/.venvs/celery-exporter/bin/python"
-
-
-class Other:
-    """celery-exporter as it is published, at work on the same broker."""
-
-    def __init__(self, url: str) -> None:
-        self.port = free_port()
-        run = 'from src.cli import cli; cli(auto_envvar_prefix="CE")'
-        self.child = Child(
-            [OTHER, "-c", run, f"--broker-url={url}", f"--port={self.port}", "--host=127.0.0.1"],
-            directory=new_directory("celery-exporter", None),
-            ready=lambda: self._get("/") is not None,
-            environment={**clean_environment(), "CE_GENERIC_HOSTNAME_TASK_SENT_METRIC": "true"},
-        )
-
-    async def page(self) -> Page:
-        text = await asyncio.to_thread(self._get, "/metrics")
-        assert text is not None, self.child.log
-        return Page(text)
-
-    def _get(self, path: str) -> str | None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
-                return str(answer.read().decode())
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return None
-
 
 @pytest.fixture(params=["redis_url", pytest.param("rabbitmq_url", marks=pytest.mark.newest)])
 def url(request: pytest.FixtureRequest) -> str:
@@ -124,13 +97,12 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def other(url: str) -> Iterator[Other]:
-    if not OTHER.exists():
+def other(url: str) -> Iterator[CeleryExporter]:
+    if not THEIR_PYTHON.exists():
         message = "celery-exporter is not installed: make bench/.venvs/celery-exporter/.installed"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    exporter = Other(url)
-    yield exporter
-    exporter.child.close()
+    with CeleryExporter(THEIRS, url) as exporter:
+        yield exporter
 
 
 def comparable(page: Page) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -144,7 +116,7 @@ def comparable(page: Page) -> dict[tuple[str, frozenset[tuple[str, str]]], float
 
 @pytest.mark.full
 @pytest.mark.newest
-async def test_both_say_the_same_of_one_broker(url: str, make_project: Any, other: Other) -> None:
+async def test_both_say_the_same_of_one_broker(url: str, make_project: Any, other: CeleryExporter) -> None:
     """Each series of theirs stands on our page with its value, but where theirs is wrong."""
     project = make_project(url)
     workers = [project.worker("-c", "2", "--heartbeat-interval", "1", name=f"w@h{i}") for i in (1, 2)]
@@ -160,7 +132,7 @@ async def test_both_say_the_same_of_one_broker(url: str, make_project: Any, othe
             "all have ended",
             60,
         )
-        theirs = comparable(await other.page())
+        theirs = comparable(await asyncio.to_thread(other.page))
         ours = comparable(await watched.until(lambda p: p.total("celery_worker_tasks_active") == 0, "the workers rest"))
     missing = {
         series: value
