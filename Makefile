@@ -102,8 +102,10 @@ lock: install
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		plugins/postgres/tests/requirements-absurd-pgqueuer.in $(if $(UPGRADE),--upgrade) \
 		-o plugins/postgres/tests/requirements-absurd-pgqueuer.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		plugins/postgres/tests/node/requirements-node.in $(if $(UPGRADE),--upgrade) -o plugins/postgres/tests/node/requirements-node.txt
+	for folder in plugins/postgres/tests/node tests/mixin/grafana; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+			$$folder/requirements-node.in $(if $(UPGRADE),--upgrade) -o $$folder/requirements-node.txt && \
+		(cd $$folder && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; done
 	for name in deploy/requirements-sbom deploy/celery/requirements tests/deploy/requirements-image; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 			$$name.in $(if $(UPGRADE),--upgrade) -o $$name.txt || exit 1; done
@@ -112,7 +114,6 @@ lock: install
 	for name in manifests checkov; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header tests/deploy/chart/requirements-$$name.in $(if $(UPGRADE),--upgrade) \
 		-o tests/deploy/chart/requirements-$$name.txt || exit 1; done
-	cd plugins/postgres/tests/node && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		bench/celery-exporter.in $(if $(UPGRADE),--upgrade) -o bench/celery-exporter.txt
 

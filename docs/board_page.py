@@ -118,6 +118,11 @@ def _bars(panel: Mapping[str, Any], answers: _Answers) -> str:
 
 def _table(panel: Mapping[str, Any], answers: _Answers) -> str:
     columns: Mapping[str, str] = panel["transformations"][-1]["options"]["renameByName"]
+    units = {
+        override["matcher"]["options"]: override["properties"][0]["value"]
+        for override in panel["fieldConfig"]["overrides"]
+        if override["properties"][0]["id"] == "unit"
+    }
     order = sorted(panel["transformations"][-1]["options"]["indexByName"].items(), key=lambda pair: pair[1])
     lines: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for i, (_, found) in enumerate(answers):
@@ -125,7 +130,7 @@ def _table(panel: Mapping[str, Any], answers: _Answers) -> str:
         for series in found:
             labels = {name: text for name, text in series.labels.items() if name in dict(order)}
             line = lines.setdefault(tuple(sorted(labels.items())), dict(labels))
-            line[value] = _text(series.last, _unit(panel))
+            line[value] = _text(series.last, units.get(columns[value], _unit(panel)))
     head = "".join(
         f'<th class="{"n" if name in columns else ""}">{escape(columns.get(name) or name)}</th>' for name, _ in order
     )

@@ -74,7 +74,8 @@ def _watch_demo(stack: ExitStack, minutes: float) -> str:
 def _ask(url: str, seconds: float, expression: str, instant: bool) -> Sequence[Series]:
     """What Prometheus answers to a query of a dashboard, with every variable at All."""
     now = time.time()
-    query = re.sub(r"\$[a-z]+", ".*", expression.replace("$__rate_interval", "1m"))
+    expression = expression.replace("$__rate_interval", "1m").replace("$__range", f"{math.ceil(seconds)}s")
+    query = re.sub(r"\$[a-z]+", ".*", expression)
     span = {"time": now} if instant else {"start": now - seconds, "end": now, "step": math.ceil(seconds / POINTS)}
     path = "query" if instant else "query_range"
     with urllib.request.urlopen(f"{url}/api/v1/{path}?{urllib.parse.urlencode({'query': query, **span})}") as said:  # noqa: S310

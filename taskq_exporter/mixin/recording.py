@@ -27,11 +27,14 @@ GAUGES = (
     *("taskq_scheduler_up", "taskq_scheduler_last_beat_timestamp_seconds"),
     *("taskq_schedule_last_run_timestamp_seconds", "taskq_schedule_next_run_timestamp_seconds"),
     *("taskq_broker_roundtrip_seconds", "taskq_broker_memory_bytes", "taskq_broker_memory_limit_bytes"),
-    *("taskq_broker_connections", "taskq_broker_connections_limit"),
+    *("taskq_broker_connections", "taskq_broker_connections_limit", "taskq_broker_slow_statement_seconds"),
+    # of the adapter host
+    *("taskq_host_memory_bytes", "taskq_host_disk_bytes"),
 )
 #: Counters, recorded as their rates over these windows.
 RATES = {
     "taskq_tasks_enqueued_total": ("5m",),
+    "taskq_tasks_received_total": ("5m",),
     "taskq_tasks_started_total": ("5m",),
     "taskq_tasks_finished_total": ("5m", "15m"),
     "taskq_tasks_retried_total": ("5m",),
@@ -50,6 +53,14 @@ RATES = {
     "taskq_source_events_total": ("5m",),
     "taskq_source_events_dropped_total": ("15m",),
     "taskq_source_label_overflow_total": ("15m",),
+    # of the adapter host
+    "taskq_host_cpu_seconds_total": ("5m",),
+    "taskq_host_network_bytes_total": ("5m",),
+    # of the adapter redis_pubsub
+    "taskq_redis_pubsub_messages_total": ("5m",),
+    "taskq_redis_pubsub_latency_seconds_bucket": ("5m",),
+    "taskq_redis_pubsub_allocations_total": ("5m",),
+    "taskq_redis_pubsub_allocation_duration_seconds_bucket": ("5m",),
 }
 #: Over which windows it is known what part of the tasks started too late for their queue's objective.
 SLO_WINDOWS = ("5m", "30m", "1h", "6h")

@@ -11,6 +11,7 @@ import pytest
 from told import AGE, DONE, OBJECTIVE, READY, promtool, queue, series, tool
 
 from taskq_exporter import cli
+from taskq_exporter.adapters import Adapters
 from taskq_exporter.mixin.alerts import alerts
 from taskq_exporter.mixin.recording import records
 from taskq_exporter.mixin.thresholds import Thresholds
@@ -27,10 +28,12 @@ def test_alerts_read_recorded_series_and_the_exporters_own() -> None:
         assert {name for name in read if not name.startswith("taskq_exporter_")} <= recorded, alert.name
 
 
-def test_records_read_families_of_the_schema() -> None:
+def test_records_read_families_of_the_schema_and_of_adapters() -> None:
+    adapters = Adapters()
+    known = {*FAMILIES, *(family for name in adapters.names for family in adapters.get(name).families)}
     for record in records():
         for name in re.findall(r"taskq_[a-z0-9_]+", record.expression):
-            assert HISTOGRAM.sub("", name) in FAMILIES, record.name
+            assert HISTOGRAM.sub("", name) in known, record.name
 
 
 def test_every_threshold_is_told_with_the_alerts_that_it_has_an_effect_on() -> None:

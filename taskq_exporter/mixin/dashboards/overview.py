@@ -77,23 +77,25 @@ _QUEUES = Row(
             title="Queues, the latest first",
             description="A cell is empty where the queue system does not tell.",
             queries=[
-                Query(f"sort_desc({OLDEST})", "Oldest (s)"),
+                Query(f"sort_desc({OLDEST})", "Oldest", "s"),
                 Query(READY, "Ready"),
                 Query(RUNNING, "Running"),
                 Query(f"sum {by('queue')} ({gauge('taskq_queue_consumers')}{{{OF_SOURCE}}})", "Consumers"),
-                Query(FINISHED, "Ended / s"),
-                Query(QUEUE_FAILED, "Failed / s"),
-                Query(f"taskq:queue_drain:seconds{{{OF_SOURCE}}}", "Drained in (s)"),
+                Query(FINISHED, "Ended", "ops"),
+                Query(QUEUE_FAILED, "Failed", "ops"),
+                Query(f"taskq:queue_drain:seconds{{{OF_SOURCE}}}", "Drained in", "s"),
             ],
             kind="table",
             width=24,
             columns=("source", "queue"),
+            leads_to="taskq-queue",
         ),
         Panel(
             title="Ready tasks",
             description="By queue, the longest twenty.",
             queries=[Query(f"topk(20, {READY})", QUEUE)],
             width=12,
+            leads_to="taskq-queue",
         ),
         Panel(
             title="Oldest ready task",
@@ -101,6 +103,7 @@ _QUEUES = Row(
             queries=[Query(f"topk(20, {OLDEST})", QUEUE)],
             unit="s",
             width=12,
+            leads_to="taskq-queue",
         ),
     ],
 )
@@ -130,6 +133,7 @@ _TASKS = Row(
             ],
             unit="ops",
             width=8,
+            leads_to="taskq-tasks",
         ),
         Panel(
             title="Wait to start, p95",
@@ -161,6 +165,7 @@ _SOURCES = Row(
             kind="table",
             width=12,
             columns=("source", "adapter", "server", "server_version"),
+            leads_to="taskq-source",
         ),
         Panel(
             title="Workers",
@@ -170,6 +175,7 @@ _SOURCES = Row(
             ],
             width=12,
             stacked=True,
+            leads_to="taskq-workers",
         ),
     ],
 )

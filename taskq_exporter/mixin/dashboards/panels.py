@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,10 +23,11 @@ HEIGHTS = {"stat": 4, "timeseries": 8, "table": 10, "bargauge": 8}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One PromQL query of a panel; in a table `legend` is the column."""
+    """One PromQL query of a panel; in a table `legend` is the column, which may have a unit of its own."""
 
     expression: str
     legend: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +43,21 @@ class Panel:
     stacked: bool = False
     warn: float | None = None
     bad: float | None = None
+    minimum: float | None = 0
     maximum: float | None = None
     #: Columns of a table that are labels, in order.
     columns: Sequence[str] = ()
+    #: The dashboard to which a click leads, with the source and the queue that were clicked on.
+    leads_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Panels under one heading."""
+    """Panels under one heading; what only some sources have is collapsed, and asked for when it is opened."""
 
     title: str
     panels: Sequence[Panel]
+    collapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +85,7 @@ class Dashboard:
             "timezone": "browser",
             "links": [_link()],
             "templating": {"list": [_datasource(), *map(self._variable, range(len(self.variables)))]},
-            "annotations": {"list": [_alerts()]},
+            "annotations": {"list": [self._alerts()]},
             "panels": _laid_out(self.rows),
         }
 
@@ -103,45 +110,58 @@ class Dashboard:
             "current": {"text": "All", "value": "$__all"},
         }
 
+    def _alerts(self) -> dict[str, Any]:
+        """Alerts that fire for what is chosen; most of a queue's dashboard are of its whole source."""
+        matchers = [f'{name}=~"${name}{"|" if name == "queue" else ""}"' for name in self.variables]
+        of = ",".join(('alertname=~"Taskq.+"', 'alertstate="firing"', *matchers))
+        return {
+            "name": "Alerts",
+            "datasource": DATASOURCE,
+            "enable": True,
+            "expr": f"max by (alertname, source, queue) (ALERTS{{{of}}})",
+            "iconColor": "red",
+            "titleFormat": "{{alertname}}",
+            "textFormat": "{{source}} {{queue}}",
+            "step": "60s",
+        }
+
 
 def _laid_out(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Panels from left to right, a new line where the width is used up."""
-    panels: list[dict[str, Any]] = []
-    y = 0
+    laid: list[dict[str, Any]] = []
+    y, ids = 0, itertools.count(1)
     for row in rows:
-        panels.append(
-            {
-                "type": "row",
-                "id": len(panels) + 1,
-                "title": row.title,
-                "collapsed": False,
-                "panels": [],
-                "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1},
-            }
-        )
+        head = {"type": "row", "id": next(ids), "title": row.title, "collapsed": row.collapsed, "panels": []}
+        laid.append({**head, "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1}})
+        inside = laid[-1]["panels"] if row.collapsed else laid
         x, y, height = 0, y + 1, 0
         for panel in row.panels:
             if x + panel.width > WIDTH:
                 x, y, height = 0, y + height, 0
             place = {"x": x, "y": y, "w": panel.width, "h": HEIGHTS[panel.kind]}
-            panels.append({"id": len(panels) + 1, "gridPos": place, **_panel(panel)})
+            inside.append({"id": next(ids), "gridPos": place, **_panel(panel)})
             x, height = x + panel.width, max(height, HEIGHTS[panel.kind])
         y += height
-    return panels
+    return laid
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
     instant = panel.kind != "timeseries"
-    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": _thresholds(panel), "min": 0}
-    if panel.maximum is not None:
-        defaults["max"] = panel.maximum
+    defaults: dict[str, Any] = {"unit": panel.unit, "thresholds": _thresholds(panel)}
+    ends = {"min": panel.minimum, "max": panel.maximum}
+    defaults |= {end: value for end, value in ends.items() if value is not None}
     options: dict[str, Any]
     if panel.kind == "timeseries":
         stacking = {"mode": "normal" if panel.stacked else "none", "group": "A"}
         fill = 30 if panel.stacked else 8
         defaults["custom"] = {"lineWidth": 1, "fillOpacity": fill, "showPoints": "never", "stacking": stacking}
         options = {
-            "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"]},
+            "legend": {
+                "showLegend": True,
+                "displayMode": "table",
+                "placement": "bottom",
+                "calcs": ["lastNotNull", "max"],
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         }
     elif panel.kind == "stat":
@@ -156,11 +176,13 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "description": panel.description,
         "datasource": DATASOURCE,
         "targets": [_target(i, query, panel, instant=instant) for i, query in enumerate(panel.queries)],
-        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "fieldConfig": {"defaults": defaults, "overrides": _overrides(panel)},
         "options": options,
     }
     if panel.kind == "table":
         found["transformations"] = _columns(panel)
+    elif panel.leads_to:
+        defaults["links"] = _leads(panel)
     return found
 
 
@@ -174,6 +196,28 @@ def _target(i: int, query: Query, panel: Panel, *, instant: bool) -> dict[str, A
         "range": not instant,
         "format": "table" if panel.kind == "table" else "time_series",
     }
+
+
+def _overrides(panel: Panel) -> list[dict[str, Any]]:
+    """The units of a table's columns, and where its first ones lead to."""
+    if panel.kind != "table":
+        return []
+    units = [(query.legend, "unit", query.unit) for query in panel.queries if query.unit]
+    links = [(name, "links", _leads(panel)) for name in ("source", "queue") if panel.leads_to and name in panel.columns]
+    return [
+        {"matcher": {"id": "byName", "options": name}, "properties": [{"id": what, "value": value}]}
+        for name, what, value in (*units, *links)
+    ]
+
+
+def _leads(panel: Panel) -> list[dict[str, Any]]:
+    """To another dashboard, which keeps the rest of what is chosen."""
+    named = panel.columns if panel.kind == "table" else re.findall(r"{{(\w+)}}", panel.queries[0].legend)
+    clicked = "__data.fields" if panel.kind == "table" else "__field.labels"
+    kept = [f"${{{name}:queryparam}}" for name in ("datasource", "cluster", "namespace", "job")]
+    chosen = [f"var-{name}=${{{clicked}.{name}:percentencode}}" for name in ("source", "queue") if name in named]
+    url = "&".join((f"/d/{panel.leads_to}?${{__url_time_range}}", *kept, *chosen))
+    return [{"title": panel.leads_to.replace("taskq-", "taskq / "), "url": url}]
 
 
 def _columns(panel: Panel) -> list[dict[str, Any]]:
@@ -214,17 +258,7 @@ def _link() -> dict[str, Any]:
         "asDropdown": True,
         "includeVars": True,
         "keepTime": True,
-    }
-
-
-def _alerts() -> dict[str, Any]:
-    return {
-        "name": "Alerts",
-        "datasource": DATASOURCE,
-        "enable": True,
-        "expr": f'max by (alertname, source, queue) (ALERTS{{alertname=~"Taskq.+",alertstate="firing",{OF_SOURCE}}})',
-        "iconColor": "red",
-        "titleFormat": "{{alertname}}",
-        "textFormat": "{{source}} {{queue}}",
-        "step": "60s",
+        "targetBlank": False,
+        "icon": "external link",
+        "tooltip": "",
     }

@@ -70,6 +70,12 @@ _BROKER = Row(
                 Query(f"max {by()} ({gauge('taskq_broker_connections_limit')}{{{OF_SOURCE}}})", "{{source}} limit"),
             ],
         ),
+        _gauge(
+            "Slowest statements",
+            "Mean time of the slowest kind of statement in a database.",
+            "taskq_broker_slow_statement_seconds",
+            "s",
+        ),
         Panel(
             title="Commands",
             description="That the broker runs, a second, by kind; the most frequent twenty.",
@@ -80,7 +86,7 @@ _BROKER = Row(
                 )
             ],
             unit="ops",
-            width=24,
+            width=16,
         ),
     ],
 )
@@ -123,13 +129,100 @@ _SCHEDULES = Row(
                 )
             ],
             unit="s",
+            minimum=None,
         ),
     ],
+)
+
+
+def _used(title: str, description: str, family: str, *labels: str) -> Panel:
+    legend = " ".join((LEGEND, *(f"{{{{{name}}}}}" for name in labels)))
+    all_of_it = f"{gauge(family)}{{{OF_SOURCE}}}"
+    part = all_of_it.replace("{", '{state="used",', 1)
+    query = Query(f"sum {by(*labels)} ({part}) / sum {by(*labels)} ({all_of_it})", legend)
+    return Panel(title=title, description=description, queries=[query], unit="percentunit", maximum=1, width=6)
+
+
+_CPU = rate("taskq_host_cpu_seconds_total")
+_AT_REST = f'sum {by()} ({_CPU}{{{OF_SOURCE},mode=~"idle|iowait"}})'
+_MACHINE = Row(
+    "Machine (of sources of the adapter host)",
+    [
+        Panel(
+            title="CPU",
+            description="What part of all CPUs works.",
+            queries=[Query(f"1 - {_AT_REST} / sum {by()} ({_CPU}{{{OF_SOURCE}}})", LEGEND)],
+            unit="percentunit",
+            maximum=1,
+            width=6,
+        ),
+        _used("Memory of the machine", "What part is used.", "taskq_host_memory_bytes"),
+        _used("Disks", "What part of each file system is used.", "taskq_host_disk_bytes", "mount"),
+        Panel(
+            title="Network",
+            description="Through each device.",
+            queries=[
+                Query(
+                    f"sum {by('device', 'direction')} ({rate('taskq_host_network_bytes_total')}{{{OF_SOURCE}}})",
+                    f"{LEGEND} {{{{device}}}} {{{{direction}}}}",
+                )
+            ],
+            unit="Bps",
+            width=6,
+        ),
+    ],
+    collapsed=True,
+)
+
+
+def _latency(title: str, description: str, family: str, *labels: str) -> Panel:
+    legend = " ".join((LEGEND, *(f"{{{{{name}}}}}" for name in labels)))
+    buckets = f"sum {by(*labels, 'le')} ({rate(f'{family}_bucket')}{{{OF_SOURCE}}})"
+    query = Query(f"histogram_quantile(0.95, {buckets})", legend)
+    return Panel(title=title, description=description, queries=[query], unit="s", width=6)
+
+
+_ALLOCATOR = Row(
+    "Allocator (of sources of the adapter redis_pubsub)",
+    [
+        Panel(
+            title="Messages",
+            description="Published on each channel, a second.",
+            queries=[
+                Query(
+                    f"sum {by('channel', 'kind')} ({rate('taskq_redis_pubsub_messages_total')}{{{OF_SOURCE}}})",
+                    f"{LEGEND} {{{{channel}}}} {{{{kind}}}}",
+                )
+            ],
+            unit="ops",
+            width=6,
+        ),
+        _latency("Latency, p95", "From publishing to arrival.", "taskq_redis_pubsub_latency_seconds", "channel"),
+        Panel(
+            title="Allocations",
+            description="Tasks given to a worker, a second, by queue and method.",
+            queries=[
+                Query(
+                    f"sum {by('queue', 'method')} ({rate('taskq_redis_pubsub_allocations_total')}{{{OF_SOURCE}}})",
+                    f"{LEGEND} {{{{queue}}}} {{{{method}}}}",
+                )
+            ],
+            unit="ops",
+            width=6,
+        ),
+        _latency(
+            "Time to allocate, p95",
+            "From allocation to arrival at the worker's channel.",
+            "taskq_redis_pubsub_allocation_duration_seconds",
+            *("queue", "method"),
+        ),
+    ],
+    collapsed=True,
 )
 
 SOURCE = Dashboard(
     uid="taskq-source",
     title="Source and broker",
     description="One source: can it be read, is it followed, how is its broker, what is due.",
-    rows=[_READ, _FOLLOWED, _BROKER, _SCHEDULES],
+    rows=[_READ, _FOLLOWED, _BROKER, _SCHEDULES, _MACHINE, _ALLOCATOR],
 )

@@ -11,6 +11,7 @@ LEGEND = "{{source}} {{task}}"
 FINISHED = rate("taskq_tasks_finished_total")
 RUN = rate("taskq_task_run_duration_seconds_bucket")
 SUM, COUNT = rate("taskq_task_run_duration_seconds_sum"), rate("taskq_task_run_duration_seconds_count")
+ENDED = f"sum by (outcome) (sum_over_time({FINISHED}{{{OF_QUEUE}}}[$__range:5m]))"
 
 
 def _percentile(q: float, title: str) -> Panel:
@@ -44,6 +45,34 @@ _PACE = Row(
             ],
             unit="ops",
         ),
+        Panel(
+            title="Received, by task",
+            description="The twenty that workers are given most often, each attempt.",
+            queries=[
+                Query(f"topk(20, sum by (source, task) ({rate('taskq_tasks_received_total')}{{{OF_QUEUE}}}))", LEGEND)
+            ],
+            unit="ops",
+        ),
+        Panel(
+            title="Success ratio",
+            description="Of the tasks that ended, by source.",
+            queries=[
+                Query(
+                    f"1 - (sum by (source) ({FINISHED}{{{OF_QUEUE},{FAILED}}}) or 0 * sum by (source)"
+                    f" ({FINISHED}{{{OF_QUEUE}}})) / (sum by (source) ({FINISHED}{{{OF_QUEUE}}}) > 0)",
+                    "{{source}}",
+                )
+            ],
+            unit="percentunit",
+            maximum=1,
+        ),
+        Panel(
+            title="Ended in the chosen time",
+            description="How many, by outcome. Of less than five minutes nothing is told.",
+            # the rate over each five minutes, times their seconds: right also where exporters came and went
+            queries=[Query(f"300 * {ENDED}", "{{outcome}}")],
+            kind="bargauge",
+        ),
     ],
 )
 _RUNS = Row(
@@ -51,6 +80,7 @@ _RUNS = Row(
     [
         _percentile(0.5, "p50"),
         _percentile(0.95, "p95"),
+        _percentile(0.99, "p99"),
         Panel(
             title="Mean",
             description="One attempt, start to end, by task.",
@@ -68,7 +98,6 @@ _RUNS = Row(
             description="How many attempts ended within each bound, a second.",
             queries=[Query(f"sum by (le) ({RUN}{{{OF_QUEUE}}})", "{{le}} s")],
             unit="ops",
-            width=12,
         ),
         Panel(
             title="Longest runs now",
@@ -80,7 +109,6 @@ _RUNS = Row(
             ],
             unit="s",
             kind="bargauge",
-            width=12,
         ),
     ],
 )

@@ -10,7 +10,14 @@ __all__ = ["WORKERS"]
 LEGEND = "{{source}} {{worker}}"
 TASKS, SLOTS = gauge("taskq_worker_tasks"), gauge("taskq_worker_slots")
 CAME = f"sum by (source) ({rate('taskq_workers_started_total')}{{{OF_SOURCE}}})"
-RUNNING = f'sum {by("worker")} ({TASKS}{{{OF_SOURCE},state="running"}})'
+OF_WORKER = f"sum {by('worker')} ({SLOTS}{{{OF_SOURCE}}})"
+
+
+def _tasks(state: str) -> str:
+    return f'sum {by("worker")} ({TASKS}{{{OF_SOURCE},state="{state}"}})'
+
+
+RUNNING = _tasks("running")
 
 
 def _ended(outcome: str = "") -> str:
@@ -24,7 +31,7 @@ def _held(state: str, what: str) -> Panel:
     return Panel(
         title=f"{state.capitalize()} tasks",
         description=what,
-        queries=[Query(f'topk(20, sum {by("worker")} ({TASKS}{{{OF_SOURCE},state="{state}"}}))', LEGEND)],
+        queries=[Query(f"topk(20, {_tasks(state)})", LEGEND)],
     )
 
 
@@ -72,15 +79,20 @@ _EACH = Row(
             queries=[
                 Query(f"max {by('worker')} ({gauge('taskq_worker_up')}{{{OF_SOURCE}}})", "Up"),
                 Query(RUNNING, "Running"),
-                Query(f"sum {by('worker')} ({SLOTS}{{{OF_SOURCE}}})", "Slots"),
+                Query(_tasks("reserved"), "Reserved"),
+                Query(_tasks("scheduled"), "Scheduled"),
+                Query(OF_WORKER, "Slots"),
+                Query(f"{RUNNING} / on ({ID}, worker) ({OF_WORKER} > 0)", "In use", "percentunit"),
                 Query(
                     f"time() - max {by('worker')} ({gauge('taskq_worker_start_timestamp_seconds')}{{{OF_SOURCE}}})",
-                    "Uptime (s)",
+                    "Uptime",
+                    "s",
                 ),
                 Query(
                     f"time() - max {by('worker')}"
                     f" ({gauge('taskq_worker_last_heartbeat_timestamp_seconds')}{{{OF_SOURCE}}})",
-                    "Heard of (s ago)",
+                    "Heard of, ago",
+                    "s",
                 ),
             ],
             kind="table",
