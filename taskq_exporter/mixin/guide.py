@@ -16,6 +16,7 @@ NOT_KNOWN = {
     "database:query_duration_seconds_bucket": "Postgres keeps no histogram; taskq_broker_slow_statement_seconds is the"
     " mean of the slowest kind of statement, taskq_source_query_duration_seconds what ours take",
     "redis:keys_by_type": "it would take a look at every key",
+    "task_queue:retry_rate": "of `taskflow` alone: a row tells the last try only",
 }
 
 _WAITING = 'state=~"ready|scheduled|retry|blocked|reserved|running"'
@@ -114,9 +115,12 @@ def _servers() -> list[Record]:
         ),
         Record("database:pool_connections_available", _of("postgresql", f"{limit} - sum {by()} ({connections})")),
         Record("database:queries_total", _relabel(_of("postgresql", commands), "type", "command", "(.*)")),
-        Record("redis:connected_clients", _of("redis|valkey", f"sum {by()} ({connections})")),
+        Record(
+            "redis:connected_clients",
+            f"{_of('redis|valkey', f'sum {by()} ({connections})')} or sum {by()} ({_of_taskflow('connections')})",
+        ),
         Record("redis:memory_bytes", gauge("taskq_broker_memory_bytes")),
-        Record("redis:commands_total", _of("redis|valkey", commands)),
+        Record("redis:commands_total", f"{_of('redis|valkey', commands)} or {_of_taskflow('commands_total')}"),
     ]
 
 
@@ -130,6 +134,11 @@ def _relabel(expression: str, label: str, source: str, pattern: str, to: str = "
 
 def _worker_id(expression: str) -> str:
     return _relabel(expression, "worker_id", "worker", "(.*)")
+
+
+def _of_taskflow(what: str) -> str:
+    """Of the Redis of sources on two servers."""
+    return f"max without ({AWAY}) (taskq_taskflow_redis_{what})"
 
 
 def _of(servers: str, expression: str) -> str:

@@ -14,10 +14,10 @@ _OWN = re.compile(r"^(# (HELP|TYPE) )?(taskq_exporter_|process_|python_)")
 #: Measured times, ages and amounts: that they are there is what a golden page shows.
 _MEASURED = re.compile(
     r"^(taskq_\w*(_seconds|_seconds_sum|_bytes|_commands_total|_source_events_total|source_series"
-    r"|broker_connections|broker_connections_limit)(\{.*\})?) \S+$"
+    r"|_connections|_connections_limit)(\{.*\})?) \S+$"
 )
 #: Which commands a server has run, and in which states its connections are, differs too.
-_OF_SERVER = re.compile(r'^(taskq_broker_\w+\{.*(?:command|state)=")[^"]+"')
+_OF_SERVER = re.compile(r'^(taskq_\w+_(?:connections|commands_total)\{.*(?:command|state)=")[^"]+"')
 _VERSION = re.compile(r'((?:server|version)=")[^"]+"')
 
 

@@ -85,6 +85,9 @@ TOLD = {
     'taskq_source_info{source="cache",adapter="celery",server="redis",server_version="7"}': "1x60",
     'taskq_broker_connections{source="cache",state="normal"}': "4x60",
     'taskq_broker_commands_total{source="cache",command="get"}': "0+60x60",
+    'taskq_taskflow_redis_connections{source="flow",state="connected"}': "2x60",
+    'taskq_taskflow_redis_connections{source="flow",state="blocked"}': "1x60",
+    'taskq_taskflow_redis_commands_total{source="flow",command="get"}': "0+30x60",
     # one that does not tell what is put in: ten come in a minute, and four go out
     'taskq_tasks_finished_total{source="quiet",queue="q",task="t",outcome="succeeded"}': "0+4x60",
     'taskq_tasks{source="quiet",queue="q",state="ready"}': "0+6x60",
@@ -115,9 +118,12 @@ EXPECTED = {
     "database:pool_connections_in_use": {SHOP: 3},
     "database:pool_connections_available": {SHOP: 92},
     "rate(database:queries_total[5m])": {f'{SHOP},command="commit",type="commit"': 1},
-    "redis:connected_clients": {SHOP.replace("shop", "cache"): 4},
+    "redis:connected_clients": {SHOP.replace("shop", "cache"): 4, SHOP.replace("shop", "flow"): 3},
     "redis:memory_bytes": {SHOP: 1000},
-    "rate(redis:commands_total[5m])": {f'{SHOP.replace("shop", "cache")},command="get"': 1},
+    "rate(redis:commands_total[5m])": {
+        f'{SHOP.replace("shop", "cache")},command="get"': 1,
+        f'{SHOP.replace("shop", "flow")},command="get"': 0.5,
+    },
 }
 #: The guide's alerts, without what they are compared with.
 ALERTS = (
@@ -136,7 +142,9 @@ def test_every_name_of_the_guide_is_there() -> None:
 def test_they_read_families_that_exist() -> None:
     for record in guide_records():
         for name in re.findall(r"\btaskq_[a-z0-9_]+", record.expression):
-            assert re.sub("_(bucket|sum|count)$", "", name) in FAMILIES or name.startswith("taskq_host_"), record.name
+            assert re.sub("_(bucket|sum|count)$", "", name) in FAMILIES or name.startswith(
+                ("taskq_host_", "taskq_taskflow_")
+            ), record.name
 
 
 def test_two_exporters_say_what_one_says(tmp_path: Path) -> None:

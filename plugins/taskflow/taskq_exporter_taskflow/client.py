@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from taskq_exporter_redis import RedisClient, ServerInfo
+from taskq_exporter_redis import RedisClient
 from taskq_exporter_sql import SqlClient
 
 from taskq_exporter.api import AdapterError, Reason, Source
 from taskq_exporter_taskflow.options import TaskflowOptions
-from taskq_exporter_taskflow.servers import NOT_OF_REDIS
+from taskq_exporter_taskflow.servers import redis_info
 
 __all__ = ["SHARE", "Client", "connect"]
 
@@ -25,8 +25,7 @@ class Client:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        #: Of Redis, only its memory: the rest is told of the database.
-        self.server_info = ServerInfo(source.disabled | NOT_OF_REDIS)
+        self.server_info = redis_info(source.disabled)
         self._database: SqlClient | None = None
         self._redis: RedisClient | None = None
 

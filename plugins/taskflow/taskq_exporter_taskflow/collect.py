@@ -24,7 +24,7 @@ from taskq_exporter_taskflow.database import Queue, Rows, read_rows, worker_of
 from taskq_exporter_taskflow.lists import Deeds, Lists, read_deeds, read_lists
 from taskq_exporter_taskflow.names import CAMPAIGNS, DEAD_LETTERS, QUEUES, SCHEDULED_ENTRIES, WAITING_ROWS
 from taskq_exporter_taskflow.options import TaskflowOptions
-from taskq_exporter_taskflow.servers import servers
+from taskq_exporter_taskflow.servers import samples_of, servers
 from taskq_exporter_taskflow.statements import index_advice
 
 __all__ = ["collect"]
@@ -175,6 +175,7 @@ def _samples(rows: Rows | None, lists: Lists | None) -> list[Sample]:
             samples.append(Sample(SCHEDULED_ENTRIES, (), entries))
         piles = ("tasks:dlq", "dead_letter_queue")
         samples += [Sample(DEAD_LETTERS, (pile,), lists.lengths[pile]) for pile in piles if pile in lists.lengths]
+        samples += samples_of(lists.server) if lists.server else []
     return samples
 
 

@@ -13,6 +13,8 @@ __all__ = [
     "LIVE_CAMPAIGNS",
     "OUTCOMES",
     "QUEUES",
+    "REDIS_COMMANDS",
+    "REDIS_CONNECTIONS",
     "SCHEDULED_ENTRIES",
     "WAITING_ROWS",
     "WORKER_STATES",
@@ -44,6 +46,8 @@ WAITING_ROWS: Final = "taskq_taskflow_waiting_rows"
 SCHEDULED_ENTRIES: Final = "taskq_taskflow_scheduled_entries"
 DEAD_LETTERS: Final = "taskq_taskflow_dead_letters"
 CAMPAIGNS: Final = "taskq_taskflow_campaigns"
+REDIS_CONNECTIONS: Final = "taskq_taskflow_redis_connections"
+REDIS_COMMANDS: Final = "taskq_taskflow_redis_commands_total"
 FAMILIES: Final = (
     Family(
         name=WAITING_ROWS,
@@ -61,4 +65,6 @@ FAMILIES: Final = (
         labels=("pile",),
     ),
     Family(name=CAMPAIGNS, kind="gauge", help="Campaigns that are not over, by their status.", labels=("status",)),
+    Family(name=REDIS_CONNECTIONS, kind="gauge", help="Connections to Redis, each in one state.", labels=("state",)),
+    Family(name=REDIS_COMMANDS, kind="counter", help="Commands that Redis has run, by kind.", labels=("command",)),
 )

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
+from taskq_exporter_redis import ServerInfo
 from taskq_exporter_redis import Told as RedisTold
 from taskq_exporter_sql import Told as DatabaseTold
 
-from taskq_exporter.api import BrokerStats, Capability
+from taskq_exporter.api import BrokerStats, Capability, Sample
+from taskq_exporter_taskflow.names import REDIS_COMMANDS, REDIS_CONNECTIONS
 
-__all__ = ["NOT_OF_REDIS", "servers"]
+__all__ = ["redis_info", "samples_of", "servers"]
 
 #: Redis tells its memory, which the database does not; the rest is told of the database, for which the source's URL is.
-NOT_OF_REDIS: Final = frozenset(
-    {"taskq_broker_connections", "taskq_broker_connections_limit", "taskq_broker_commands_total"}
-)
-_MEMORY = ("taskq_broker_memory_bytes", "taskq_broker_memory_limit_bytes")
+_MEMORY: Final = ("taskq_broker_memory_bytes", "taskq_broker_memory_limit_bytes")
+#: What is told of Redis in families of the adapter's own, and what it is with sources that have one server.
+_OWN: Final = {
+    REDIS_CONNECTIONS: ("taskq_broker_connections", "taskq_broker_connections_limit"),
+    REDIS_COMMANDS: ("taskq_broker_commands_total",),
+}
+
+
+def redis_info(disabled: Collection[str]) -> ServerInfo:
+    """What Redis is asked of itself: all but what no family of these tells."""
+    unasked = [name for own, families in _OWN.items() if own in disabled for name in families]
+    return ServerInfo([*unasked, *(name for name in _MEMORY if name in disabled)])
+
+
+def samples_of(redis: RedisTold) -> Iterator[Sample]:
+    """What Redis tells of itself, under names of the adapter's own."""
+    yield from (Sample(REDIS_CONNECTIONS, (state,), n) for state, n in redis.stats.connections.items())
+    yield from (Sample(REDIS_COMMANDS, (command,), n) for command, n in redis.stats.commands.items())
 
 
 def servers(database: DatabaseTold | None, redis: RedisTold | None) -> tuple[BrokerStats, list[Capability]]:
