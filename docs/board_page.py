@@ -130,7 +130,8 @@ def _table(panel: Mapping[str, Any], answers: _Answers) -> str:
         for series in found:
             labels = {name: text for name, text in series.labels.items() if name in dict(order)}
             line = lines.setdefault(tuple(sorted(labels.items())), dict(labels))
-            line[value] = _text(series.last, units.get(columns[value], _unit(panel)))
+            if value in columns:
+                line[value] = _text(series.last, units.get(columns[value], _unit(panel)))
     head = "".join(
         f'<th class="{"n" if name in columns else ""}">{escape(columns.get(name) or name)}</th>' for name, _ in order
     )

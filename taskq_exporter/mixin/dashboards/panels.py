@@ -222,12 +222,14 @@ def _leads(panel: Panel) -> list[dict[str, Any]]:
 
 def _columns(panel: Panel) -> list[dict[str, Any]]:
     """One line for each label set, a column for each query."""
-    values = [f"Value #{chr(ord('A') + i)}" if len(panel.queries) > 1 else "Value" for i in range(len(panel.queries))]
-    names = {value: query.legend for value, query in zip(values, panel.queries, strict=True)}
-    order = {name: i for i, name in enumerate((*panel.columns, *values))}
+    every = [f"Value #{chr(ord('A') + i)}" if len(panel.queries) > 1 else "Value" for i in range(len(panel.queries))]
+    # a query without a legend is there for its labels
+    names = {value: query.legend for value, query in zip(every, panel.queries, strict=True) if query.legend}
+    shown = [*panel.columns, *names]
+    order = {name: i for i, name in enumerate(shown)}
     return [
         {"id": "merge", "options": {}},
-        {"id": "filterFieldsByName", "options": {"include": {"names": [*panel.columns, *values]}}},
+        {"id": "filterFieldsByName", "options": {"include": {"names": shown}}},
         {"id": "organize", "options": {"indexByName": order, "renameByName": names}},
     ]
 
