@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -99,6 +100,49 @@ def pubsub() -> Iterator[str]:
         yield f"histogram_quantile(0.95, sum by (le, {by}) (rate(celery_{family}_seconds_bucket{{{job}}}[1m]))) > 0"
 
 
+def counted(works: int) -> dict[str, dict[tuple[str, ...], int]]:
+    """What stands on each page after so much work: a name, labels, and the sum of all series that have them."""
+    sent, ended, failed = 35 * works, 25 * works, 5 * works  # a flaky one is sent, received and run twice
+    return {
+        "celery": {
+            ("celery_task_sent_total",): sent,
+            ("celery_task_received_total",): sent,
+            ("celery_task_succeeded_total",): ended,
+            ("celery_task_failed_total", "exception=ValueError"): failed,
+            ("celery_task_retried_total",): failed,
+            ("flower_events_total", "type=task-sent"): sent,
+            ("flower_events_total", "type=task-succeeded"): ended,
+            ("flower_task_runtime_seconds_count",): ended,
+            ("django_tasks_enqueued_total", "queue=mails"): 9 * works,
+            ("django_tasks_completed_total", "backend=default", "queue=mails"): 6 * works,
+            ("django_tasks_failed_total", "backend=default", "queue=mails"): 3 * works,
+            ("django_tasks_duration_seconds_count", "status=FAILED"): 3 * works,
+            ("django_tasks_queue_length", "queue=all", "status=SUCCESSFUL"): 6 * works,
+            ("django_tasks_queue_length", "queue=all", "status=READY"): 1,
+            ("django_tasks_running",): 0,
+        },
+        "pools": {
+            ("celery_tasks_total", "status=success"): ended,
+            ("celery_tasks_total", "status=failure"): failed,
+            ("celery_tasks_total", "status=retry"): failed,
+            ("celery_task_started_total",): sent,
+            ("celery_task_rejected_total",): 0,
+            ("celery_task_duration_seconds_count",): sent,
+            ("celery_task_runtime_seconds_count",): ended,
+        },
+        "pubsub": {
+            ("celery_task_started_total", "queue=fast"): sent,
+            ("celery_task_succeeded_total", "queue=fast"): ended,
+            ("celery_task_failed_total", "exception_type=ValueError"): failed,
+            ("celery_task_duration_seconds_count", "status=failure"): failed,
+            ("celery_redis_pubsub_messages_total", "type=task_published"): works,
+            ("celery_task_allocation_total", "worker=w1", "queue=orders"): works,
+            ("celery_queue_length", "queue_name=orders"): 2,
+            ("celery_worker_pool_size",): 4 + 4,
+        },
+    }
+
+
 class Allocator:
     """Publishes as the guide's does."""
 
@@ -153,8 +197,12 @@ def test_every_query_finds_something(apps: Any, start_exporter: Callable[..., Ex
     prometheus = Prometheus(scrapes)
     try:
         prometheus.until(lambda: prometheus.value("sum(celery_worker_up)") == 2, "the worker is seen", 60)
+        prometheus.until(lambda: prometheus.value("sum(taskq_source_follower_up)") == 5, "all follow", 60)
+        works = 0
 
         def work() -> None:
+            nonlocal works
+            works += 1
             publisher.allocate()
             for name, n in (("good", "20"), ("bad", "5"), ("flaky", "5")):
                 apps.run("celery_send", "fast", f"shop.{name}", n)
@@ -172,6 +220,19 @@ def test_every_query_finds_something(apps: Any, start_exporter: Callable[..., Ex
                 break
             work()
         assert not any(asked.values()), (asked, exporters["celery"].page().text)
+
+        def told() -> dict[str, dict[tuple[str, ...], float]]:
+            pages = {job: exporter.page() for job, exporter in exporters.items()}
+            return {
+                job: {
+                    what: pages[job].total(what[0], **dict(label.split("=") for label in what[1:])) for what in expected
+                }
+                for job, expected in counted(works).items()
+            }
+
+        with contextlib.suppress(AssertionError):  # to tell what differs
+            prometheus.until(lambda: told() == counted(works), "all is counted")
+        assert told() == counted(works)
     finally:
         prometheus.close()
         publisher.redis.close()
