@@ -217,6 +217,8 @@ spec:
     {{- with .Values.extraContainers }}
     {{- include "taskq-exporter.render" (dict "root" $ "value" .) | nindent 4 }}
     {{- end }}
+  {{- with include "taskq-exporter.volumes" . | trim }}
   volumes:
-    {{- include "taskq-exporter.volumes" . | trim | nindent 4 }}
+    {{- . | nindent 4 }}
+  {{- end }}
 {{- end }}

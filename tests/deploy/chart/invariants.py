@@ -14,7 +14,8 @@ Document = dict[str, Any]
 LABEL_NAME = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?")
 SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
-OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
+VOLUME_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 #: Of the pods of a StatefulSet: the label controller-revision-hash has the name and 11 characters.
 LONGEST_WORKLOAD = 52
 LARGEST_DATA = 1 << 20
@@ -78,6 +79,7 @@ def _objects(documents: list[Document]) -> Iterator[str]:
             yield f"{kind} has the name {name!r}"
         if kind in ("Deployment", "StatefulSet") and len(name) > LONGEST_WORKLOAD:
             yield f"{kind} has a name of {len(name)} characters"
+        yield from (f"{kind}/{name} has nothing in {field}" for field, node in _nodes(document) if node is None)
         for field, node in _nodes(document["metadata"] if kind == "PrometheusRule" else document):  # not alerts' labels
             if field in ("labels", "matchLabels", "selector") and isinstance(node, dict):
                 for key, value in node.items():
@@ -114,11 +116,11 @@ def _pod_spec(document: Document) -> Iterator[str]:
     """Volumes, containers, ports and probes of one pod fit together; it is locked down as far as the chart can."""
     pod, kind = _pod(document), document["kind"]
     claims = [claim["metadata"]["name"] for claim in document["spec"].get("volumeClaimTemplates", [])]
-    volumes = Counter([volume["name"] for volume in pod.get("volumes", [])] + claims)
+    volumes = Counter([volume["name"] for volume in pod.get("volumes") or ()] + claims)
     containers = [*pod.get("initContainers", []), *pod["containers"]]
     names = Counter(container["name"] for container in containers)
     yield from (f"{kind} has {name} twice" for name, count in (volumes + names).items() if count > 1)
-    yield from (f"{kind} has the volume {name!r}" for name in volumes if not OBJECT_NAME.fullmatch(name))
+    yield from (f"{kind} has the volume {name!r}" for name in volumes if not VOLUME_NAME.fullmatch(name))
     for container in containers:
         mounts = container.get("volumeMounts", [])
         yield from (f"{kind} mounts {m['name']}, no volume" for m in mounts if m["name"] not in volumes)

@@ -49,6 +49,20 @@ def test_is_linted_and_its_manifests_are_valid_and_fit_together(
         assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
 
 
+def examples() -> list[str]:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    return [part.partition("\n")[2] for part in page.split("```")[1::2] if part.startswith('yaml title="values"')]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda text: text.partition(":")[0])
+def test_examples_of_the_page_are_values(helm4: Any, validator: Any, example: str) -> None:
+    values = yaml.safe_load(example)
+    documents = helm4.render(values)
+    assert validator.mistakes(documents) == []
+    assert broken(documents, values) == []
+    assert documents != helm4.render({})
+
+
 #: Mistakes of templates: what they would render, where in the file `everything` of the folder `ci`, and what is said.
 MISTAKES: list[tuple[str, str, Any, str]] = [
     ("Service", "metadata.name", "1st", "has the name"),
@@ -84,6 +98,7 @@ MISTAKES: list[tuple[str, str, Any, str]] = [
     ("Deployment", "spec.template.spec.containers.1.name", "wait", "wait twice"),
     ("Deployment", "spec.template.spec.automountServiceAccountToken", True, "a token of the API server"),
     ("Deployment", "spec.template.spec.topologySpreadConstraints.0.labelSelector.matchLabels", {}, "other labels"),
+    ("Deployment", "spec.template.spec.volumes", None, "nothing in volumes"),
     ("Secret", "stringData", {"a": "b" * (1 << 20)}, "larger than etcd takes"),
 ]
 

@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from effects import EFFECTS
+from places import CHART, DEFAULTS, Values, leaves, looked_up, with_value
 
-ROOT = Path(__file__).parents[3]
-CHART = ROOT / "helm" / "taskq-exporter"
-DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
-Values = dict[str, Any]
 Documents = list[dict[str, Any]]
 #: Where any key goes: what Kubernetes takes there is its matter.
 OPEN = re.compile(
     r"(resources|podSecurityContext|securityContext|livenessProbe|readinessProbe|startupProbe|global"
     r"|dashboards\.\w+\.(labels|instanceSelector))(\.|$)"
 )
-
-
-def leaves(values: Values, at: str = "") -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{at}{name}.")
-        else:
-            yield f"{at}{name}"
-
-
-def looked_up(values: Values, place: str) -> Any:
-    for name in place.split("."):
-        values = values.get(name, {}) if isinstance(values, dict) else {}
-    return values
-
-
-def with_value(values: Values, place: str, value: Any) -> Values:
-    changed = where = copy.deepcopy(values)
-    *folders, name = place.split(".")
-    for folder in folders:
-        where = where.setdefault(folder, {})
-    where[name] = value
-    return changed
 
 
 def changes(before: Documents, after: Documents) -> Iterator[tuple[str, Any]]:
