@@ -12,7 +12,6 @@ from taskq_exporter_postgres.bind import bind_texts
 from taskq_exporter_postgres.bound import OF_ONE, Binding, BoundStatement, Query
 from taskq_exporter_postgres.capabilities import able_states, tells_overdue, tells_ready_age
 from taskq_exporter_postgres.options import LIVE, WAITING, PostgresOptions, Table
-from taskq_exporter_postgres.placeholders import Blanks
 from taskq_exporter_postgres.statements import (
     active_jobs,
     finished_jobs,
@@ -20,7 +19,7 @@ from taskq_exporter_postgres.statements import (
     worker_rows,
 )
 from taskq_exporter_postgres.table import BoundTable
-from taskq_exporter_postgres.waiting import can_be_looked_up, looked_up_jobs, spread_jobs, waiting_jobs
+from taskq_exporter_postgres.waiting import can_be_stepped, spread_jobs, stepped_jobs, waiting_jobs
 
 __all__ = ["FINISHED_ROLES", "JOB_TIMES", "LIVE_ROLES", "bind_jobs", "bind_table", "bind_workers", "tables_of"]
 
@@ -126,7 +125,10 @@ def _live(jobs: BoundTable, table: Table, options: PostgresOptions) -> list[Boun
                 columns=frozenset(told),
                 states=waiting,
                 limited=True,
-                forms=_forms(jobs, table),
+                forms=[lambda blanks: waiting_jobs(jobs, table, limit=blanks.limit, ordered=True)],
+                stepped=(lambda blanks: stepped_jobs(jobs, table, limit=blanks.limit, indexes=blanks.indexes))
+                if can_be_stepped(jobs, table)
+                else None,
                 spread=(lambda blanks: spread_jobs(jobs, table, limit=blanks.limit)) if columns.queue else None,
                 index=index_advice(table, role),
                 spread_index=index_advice(table, role) if columns.queue else "",
@@ -152,18 +154,6 @@ def _live(jobs: BoundTable, table: Table, options: PostgresOptions) -> list[Boun
     return statements
 
 
-def _forms(jobs: BoundTable, table: Table) -> list[Query]:
-    """What waits, in the order of an index by queue and priority."""
-
-    def looked_up(blanks: Blanks) -> sql.Composable:
-        return looked_up_jobs(jobs, table, limit=blanks.limit)
-
-    def ordered(blanks: Blanks) -> sql.Composable:
-        return waiting_jobs(jobs, table, limit=blanks.limit, ordered=True)
-
-    return [ordered, looked_up] if can_be_looked_up(jobs, table) else [ordered]
-
-
 def _workers(workers: BoundTable, options: PostgresOptions, worker_ttl: float) -> BoundStatement:
     stale_after = options.workers.stale_after if options.workers else 0.0
     query = worker_rows(workers, stale_after=stale_after, forget_after=worker_ttl)
@@ -183,14 +173,15 @@ def _workers(workers: BoundTable, options: PostgresOptions, worker_ttl: float) -
 def _finished(jobs: BoundTable, table: Table, outcomes: tuple[Outcome, ...]) -> BoundStatement:
     told = {"outcome", "queue", "task", "run_seconds", "wait_seconds", "key", "finished_at"}
 
-    def query(blanks: Blanks) -> sql.Composable:
-        where = blanks.window(sql.Identifier("xmin"))
-        return finished_jobs(jobs, table, outcomes, since=blanks.since, where=where)
+    def query(at_once: bool) -> Query:
+        rows = finished_jobs(jobs, table, outcomes, at_once=at_once)
+        return lambda blanks: rows(blanks.since, blanks.window(sql.Identifier("xmin")))
 
     return BoundStatement(
         kind="finished",
         name="finished",
-        query=query,
+        query=query(False),
+        forms=[query(True)],
         columns=frozenset(told),
         outcomes=outcomes,
         index=index_advice(table, outcomes[0]),

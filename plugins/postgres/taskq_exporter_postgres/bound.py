@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from psycopg import sql
-from taskq_exporter_sql import Transaction, plan_of
+from taskq_exporter_sql import TableName, Transaction, plan_of
 
-from taskq_exporter.api import AdapterError, Outcome, Problem, Reason, State
+from taskq_exporter.api import AdapterError, Capability, Outcome, Problem, Reason, State
 from taskq_exporter_postgres.placeholders import Blanks
 from taskq_exporter_postgres.preset import Statements
 
@@ -17,6 +18,8 @@ __all__ = ["Binding", "BoundStatement", "advised", "guarded"]
 Query = Callable[[Blanks], sql.Composable]
 #: A spread form may cost so many times what the usual one does, or what is little in the planner's unit.
 SPREAD_COST, LITTLE_COST = 10, 1000.0
+#: Groups up to which each may be looked for by itself: each costs as much as reading some hundred jobs.
+MOST_STEPS = 500
 #: Failures of one statement that do not concern the others.
 OF_ONE = frozenset({Reason.SCHEMA, Reason.PERMISSION, Reason.COST, Reason.UNSUPPORTED})
 
@@ -36,6 +39,7 @@ class BoundStatement:
     kept_otherwise: str = ""  # what to change where there are none
     limited: bool = False  # it stops at {limit} rows
     forms: Sequence[Query] = ()  # the same, cheaper where an index has their order
+    stepped: Query | None = None  # the same for few groups, where indexes hold no other jobs
     unordered: bool = False  # no index has that order
     spread: Query | None = None  # the same for when it stopped at its limit: some rows of each queue
     spread_index: str = ""  # the CREATE INDEX for that
@@ -68,6 +72,7 @@ class Binding:
     kept: dict[str, frozenset[str]] = field(default_factory=dict)  # outcomes whose rows stay, by statement
     bound_at: float = 0.0  # the loop's time
     dropped: Sequence[BoundStatement] = ()  # what is left out
+    capabilities: Sequence[Capability] = ()  # of what a collect sends
 
     def of(self, kind: str) -> list[BoundStatement]:
         """The statements of a kind."""
@@ -105,6 +110,7 @@ async def guarded(
     if binding.guarded:
         return
     binding.guarded = True
+    await transaction.forget_plans()  # those that were looked at an hour ago
     for one in [one for one in binding.statements if one.kind in kinds]:
         try:
             async with transaction.savepoint():
@@ -126,17 +132,25 @@ async def _planned(transaction: Transaction, one: BoundStatement, blanks: Blanks
     refused = ", ".join(map(str, await plan.full_reads(transaction)))
     query, cost, unordered = one.query, plan.cost, bool(one.forms)
     for form in one.forms:
-        plan = await plan_of(transaction, form(blanks), doing=one.doing)
-        unordered = unordered and plan.sorts
-        if plan.cost <= cost and not plan.sorts:
-            query, cost = form, plan.cost
+        other = await plan_of(transaction, form(blanks), doing=one.doing)
+        unordered = unordered and other.sorts
+        if other.cost <= cost and not other.sorts:
+            query, cost = form, other.cost
+    if one.stepped and plan.rows <= MOST_STEPS:  # of a recursion the planner knows no cost
+        other = await plan_of(transaction, one.stepped(blanks), doing=one.doing)
+        if not (other.sorts or other.filters):
+            query = partial(_through, one.stepped, other.indexes)
     spread = one.spread
     if spread is not None:
         plan = await plan_of(transaction, spread(blanks), doing=one.doing)
         # without an index by queue, finding a queue costs as much as finding all
         if plan.sorts or plan.cost > SPREAD_COST * max(cost, LITTLE_COST) or await plan.full_reads(transaction):
             spread = None
-    return replace(one, query=query, forms=(), unordered=unordered, spread=spread), refused
+    return replace(one, query=query, forms=(), stepped=None, unordered=unordered, spread=spread), refused
+
+
+def _through(form: Query, indexes: Sequence[TableName], blanks: Blanks) -> sql.Composable:
+    return form(replace(blanks, indexes=indexes))
 
 
 def _too_costly(one: BoundStatement, tables: str) -> str:

@@ -65,6 +65,7 @@ async def _collect(source: Source, client: SqlClient, transaction: Transaction) 
     if not binding.guarded:
         await guarded(transaction, binding, blanks, COLLECTED, allow_seq_scan=options.allow_seq_scan)
         binding.statements = [_written(one, blanks, source.worker_ttl) for one in binding.statements]
+    binding.capabilities = binding.capabilities or capabilities(options, binding)
     _some_jobs(binding)
     problems = list(binding.problems)
     answers: list[tuple[BoundStatement, list[tuple[Any, ...]], bool]] = []
@@ -113,7 +114,7 @@ async def _collect(source: Source, client: SqlClient, transaction: Transaction) 
         workers=tally.workers(workers.known),
         worker_states=workers.states,
         schedulers=schedules.records(),
-        capabilities=capabilities(options, binding),
+        capabilities=binding.capabilities,
         problems=problems,
         query_seconds={one.name: transaction.seconds[one.name] for one, *_ in answers},
     )
@@ -163,7 +164,7 @@ async def _spread(
 
 async def _rows(transaction: Transaction, one: BoundStatement, query: sql.Composable) -> list[tuple[Any, ...]]:
     try:
-        rows = await transaction.fetch(one.name, query, doing=one.doing)
+        rows = await transaction.fetch(one.name, query, doing=one.doing, again=True)
     except AdapterError as error:
         raise advised(one, error) from None
     if len(rows) > MAX_ROWS:

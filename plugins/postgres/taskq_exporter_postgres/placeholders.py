@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -29,6 +29,7 @@ class Blanks:
     limit: int
     share: sql.Composable | None = None  # what {limit} is of one queue
     of_queue: OfQueue = lambda _: sql.SQL("true")
+    indexes: Sequence[TableName] = ()  # that the statement reads through
     each: str = ""  # what the * of the statement's `each` stands for
     since: float = 0.0  # Unix seconds
     above: Callable[[str], int] = lambda _: 0

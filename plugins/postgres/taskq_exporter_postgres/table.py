@@ -58,6 +58,8 @@ class BoundTable:
             raise AdapterError(Reason.PERMISSION, f"run: {grant_select(name, unreadable)}")
         self.name = name
         self.columns = columns
+        #: Whether it is one table, and none of partitions.
+        self.is_whole = relation.kind == "r"
         self._hides_rows = relation.hides_rows
         self._not_null = {role for role, column in columns.items() if relation.columns[column].not_null}
         self._types = {role: relation.columns[column].type for role, column in columns.items()}
@@ -95,6 +97,10 @@ class BoundTable:
     def is_exact(self, role: str) -> bool:
         """Whether a row is found again by what key() says of it, through an index on the role's column."""
         return role in self._not_null and self._types[role] in (*_NUMBERS, "text", "character varying")
+
+    def is_given(self, role: str) -> bool:
+        """Whether the role's column is never NULL."""
+        return role in self._not_null
 
     def column(self, role: str) -> sql.Composable:
         """The column itself; only for a role that is given."""

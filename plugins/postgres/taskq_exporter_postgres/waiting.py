@@ -8,16 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from psycopg import sql
+from taskq_exporter_sql import TableName
 
 from taskq_exporter.api import State
 from taskq_exporter_postgres.options import WAITING, Table
 from taskq_exporter_postgres.spread import OfQueue, one_by_one
 from taskq_exporter_postgres.table import MAX_LABEL, BoundTable, seconds_between
 
-__all__ = ["can_be_looked_up", "looked_up_jobs", "spread_jobs", "waiting_jobs"]
+__all__ = ["can_be_stepped", "spread_jobs", "stepped_jobs", "waiting_jobs"]
 
 _READ = ("queue", "priority", "scheduled_at", "attempts", "created_at")
+_TOLD = ("scheduled_at", "attempts", "created_at")
 _NO = sql.SQL("")
+#: Bytes of indexes for each job that may be counted, up to which they are read without a LIMIT. An entry with a time
+#: has 32 at least: no more than three times the limit is read.
+INDEX_BYTES = 100
 
 
 def waiting_jobs(jobs: BoundTable, table: Table, *, limit: int, ordered: bool = False) -> sql.Composable:
@@ -30,8 +35,8 @@ def waiting_jobs(jobs: BoundTable, table: Table, *, limit: int, ordered: bool = 
     return _told(table, lambda state, word: _groups(jobs, table, state, _rows(jobs, word, limit, keys)))
 
 
-def can_be_looked_up(jobs: BoundTable, table: Table) -> bool:
-    """Whether looked_up_jobs() is exact: groups are found again by equality, and ranges end at the time as it is.
+def can_be_stepped(jobs: BoundTable, table: Table) -> bool:
+    """Whether stepped_jobs() is exact: groups are found again by equality, and ranges end at the time as it is.
 
     Only with a queue: where it stops at the limit, its last group is not told apart, and spread_jobs() must follow.
     """
@@ -39,47 +44,18 @@ def can_be_looked_up(jobs: BoundTable, table: Table) -> bool:
     return jobs.has("queue") and exact and jobs.has_zone("scheduled_at") and table.immediate_sentinel is None
 
 
-def looked_up_jobs(jobs: BoundTable, table: Table, *, limit: int) -> sql.Composable:
-    """The same; only the count reads all jobs of a group, and an index that goes on with the time says the rest."""
+def stepped_jobs(jobs: BoundTable, table: Table, *, limit: int, indexes: Sequence[TableName] = ()) -> sql.Composable:
+    """The same, group by group through an index that goes on with the time: what is not a number is looked up.
+
+    Each group is counted by itself, and nothing is computed of its jobs. `indexes` are those that it reads through:
+    while they are small, no LIMIT is needed, which would take a seventh of the time.
+    """
     keys = tuple(role for role in ("queue", "priority") if jobs.has(role))
 
     def one(state: State, word: str) -> sql.Composable:
-        if state is not State.READY:  # most of them run later: nothing is gained
-            return _groups(jobs, table, state, _rows(jobs, word, limit, keys))
-        scheduled = jobs.column("scheduled_at")
-        same = sql.SQL(" AND ").join(
-            [jobs.state_is(word), *(sql.SQL("{} = g.{}").format(jobs.column(r), sql.Identifier(r)) for r in keys)]
-        )
-
-        def rows(condition: str, *parts: sql.Composable) -> sql.Composable:
-            # no more than the group was counted to have: of the last one there may be far more
-            return sql.SQL("(SELECT {columns} FROM {table} WHERE {same} AND {condition} LIMIT g.n) AS x").format(
-                columns=_columns(jobs),
-                table=jobs.name.identifier,
-                same=same,
-                condition=sql.SQL(condition).format(scheduled, *parts),
-            )
-
-        since = sql.SQL("nullif({}, '-infinity')").format(_since(jobs, table))
-        first = sql.SQL("(SELECT {since} FROM {rows} WHERE {since} IS NOT NULL LIMIT 1)").format(
-            since=since, rows=rows("{0} <= now() ORDER BY {0}")
-        )
-        # what could run only after the `since` of the first one is no older
-        oldest = sql.SQL("(SELECT min({}) FROM {})").format(since, rows("{0} <= {1} ORDER BY {0}", first))
-        if jobs.has("created_at"):
-            oldest = sql.SQL("least({}, (SELECT min({}) FROM {}))").format(oldest, since, rows("{0} IS NULL"))
-        return sql.SQL(
-            "SELECT g.queue, g.priority, false AS moved, g.n, l.later, l.retry, {oldest} AS since FROM"
-            " (SELECT {queue} AS queue, {priority} AS priority, count(*) AS n FROM ({all}) AS j GROUP BY 1, 2) AS g"
-            " CROSS JOIN LATERAL (SELECT count(*) AS later, count(*) FILTER (WHERE {tried}) AS retry FROM {later}) AS l"
-        ).format(
-            oldest=oldest,
-            queue=jobs.key("queue"),
-            priority=jobs.key("priority"),
-            all=_rows(jobs, word, limit, keys, read=keys),
-            tried=_tried(jobs),
-            later=rows("{0} > now()"),
-        )
+        if state is State.READY:
+            return _stepped(jobs, table, keys, word, limit, indexes if jobs.is_whole else ())
+        return _groups(jobs, table, state, _rows(jobs, word, limit, keys))  # most run later: nothing is gained
 
     return _told(table, one)
 
@@ -98,6 +74,75 @@ def spread_jobs(jobs: BoundTable, table: Table, *, limit: int) -> sql.Composable
         return one_by_one(jobs.name, jobs.columns["queue"], jobs.state_is(word), limit=limit, select=select)
 
     return _told(table, one)
+
+
+# --- group by group
+
+
+def _stepped(
+    jobs: BoundTable, table: Table, keys: Sequence[str], word: str, limit: int, indexes: Sequence[TableName]
+) -> sql.Composable:
+    """The groups of one state word. Each row of the recursion has a group that is counted, and the next one."""
+    since = sql.SQL("nullif({}, '-infinity')").format(_since(jobs, table))
+    scheduled = jobs.column("scheduled_at")
+    order = _list([*map(jobs.key, keys), scheduled])
+    following = _list(sql.SQL("step.{}").format(sql.Identifier(f"next_{key}")) for key in keys)
+
+    def rows(where: sql.Composable, *what: sql.Composable) -> sql.Composable:
+        return sql.SQL("SELECT {what} FROM {table} AS taskq_jobs WHERE {is_word}{where}").format(
+            what=_list(what), table=jobs.name.identifier, is_word=jobs.state_is(word), where=where
+        )
+
+    def of_group(prefix: str) -> sql.Composable:
+        same = (sql.SQL(" AND {} = step.{}").format(jobs.column(key), sql.Identifier(prefix + key)) for key in keys)
+        return sql.SQL("").join(same)
+
+    def looked_up(what: sql.Composable, where: sql.Composable) -> sql.Composable:
+        # no more than the group was counted to have: of the last one there may be far more
+        return sql.SQL("(SELECT {} FROM ({} LIMIT step.n) AS x)").format(
+            what, rows(sql.SQL("{} AND {} {}").format(of_group(""), scheduled, where), _columns(jobs, _TOLD))
+        )
+
+    def first(where: sql.Composable) -> sql.Composable:
+        return sql.SQL("({} ORDER BY {} LIMIT 1)").format(rows(where, *map(jobs.key, keys), since), order)
+
+    # what could run only after the `since` of the first one is no older
+    oldest_of = sql.SQL("min({})").format(since)
+    oldest = looked_up(oldest_of, sql.SQL("<= least(step.first, now())"))
+    if jobs.has("created_at") and not jobs.is_given("scheduled_at"):
+        oldest = sql.SQL("least({}, {})").format(oldest, looked_up(oldest_of, sql.SQL("IS NULL")))
+    tried = sql.SQL("count(*) AS later, count(*) FILTER (WHERE {}) AS retry").format(_tried(jobs))
+    return sql.SQL(
+        "(SELECT step.queue, {priority} AS priority, false AS moved, step.n, l.later, l.retry, {oldest} AS since FROM ("
+        "WITH RECURSIVE step (n, rest, {columns}, first, {next_columns}, next_first) AS ("
+        "SELECT 0::bigint, {limit}::bigint, f.*, f.* FROM {first} AS f UNION ALL"
+        " SELECT c.n, step.rest - c.n, {following}, step.next_first, f.* FROM step CROSS JOIN LATERAL"
+        " (SELECT {count} AS n OFFSET 0) AS c LEFT JOIN LATERAL {next} AS f ON true"
+        " WHERE step.rest > 0 AND step.next_queue IS NOT NULL) SELECT * FROM step WHERE n > 0"
+        ") AS step CROSS JOIN LATERAL {later} AS l OFFSET 0)"
+    ).format(
+        priority=sql.SQL("step.priority" if "priority" in keys else "NULL::text"),
+        oldest=oldest,
+        columns=_list(map(sql.Identifier, keys)),
+        next_columns=_list(sql.Identifier(f"next_{key}") for key in keys),
+        following=following,
+        limit=sql.Literal(limit),
+        first=first(_NO),
+        count=_counted(rows(of_group("next_"), sql.SQL("count(*)")), rows(of_group("next_")), limit, indexes),
+        next=first(sql.SQL(" AND ({}) > ({})").format(_list(map(jobs.column, keys)), following)),
+        later=looked_up(tried, sql.SQL("> now()")),
+    )
+
+
+def _counted(count: sql.Composable, rows: sql.Composable, limit: int, indexes: Sequence[TableName]) -> sql.Composable:
+    """How many jobs a group has; no more than the limit where the indexes may hold many more than that."""
+    limited = sql.SQL("(SELECT count(*) FROM ({} LIMIT step.rest) AS x)").format(rows)
+    if not indexes:
+        return limited
+    sizes = (sql.SQL("pg_relation_size(to_regclass({}))").format(sql.Literal(str(index))) for index in indexes)
+    return sql.SQL("CASE WHEN (SELECT {} <= {}) THEN ({}) ELSE {} END").format(
+        sql.SQL(" + ").join(sizes), sql.Literal(limit * INDEX_BYTES), count, limited
+    )
 
 
 # --- parts
@@ -119,14 +164,18 @@ def _rows(
         table=jobs.name.identifier,
         is_word=jobs.state_is(word),
         where=sql.SQL(" AND {}").format(where) if where is not None else _NO,
-        order=sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(keys)) if keys else _NO,
+        order=sql.SQL(" ORDER BY {}").format(_list(keys)) if keys else _NO,
         limit=sql.Literal(limit) if isinstance(limit, int) else limit,
     )
 
 
+def _list(parts: Iterable[sql.Composable]) -> sql.Composable:
+    return sql.SQL(", ").join(parts)
+
+
 def _columns(jobs: BoundTable, read: Sequence[str] = _READ) -> sql.Composable:
     named = dict.fromkeys(jobs.columns[role] for role in read if jobs.has(role))
-    return sql.SQL(", ").join(map(sql.Identifier, named))
+    return _list(map(sql.Identifier, named))
 
 
 def _since(jobs: BoundTable, table: Table) -> sql.Composable:

@@ -11,8 +11,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from taskq_exporter_postgres.adapter import collect, connect
 from taskq_exporter_postgres.follow import step
+from taskq_exporter_sql import read_only
 
 from taskq_exporter.api import AdapterError, Reason, Source, State
 from taskq_exporter.testing import start_pgbouncer
@@ -88,6 +90,25 @@ async def test_nothing_is_left_to_who_comes_next(pooled: Source, jobs: Admin, ma
         with pytest.raises(AdapterError):
             await collect(pooled, client)
     assert settings() == before
+
+
+async def test_plans_are_kept_only_without_a_pooler(
+    pooled: Source, jobs: Admin, make_source: Any, make_ledger: Any, workers: dict[str, Any]
+) -> None:
+    """A prepared statement is one of the server's process, and a pooler gives the next transaction to another."""
+    direct: Source = make_source(workers=workers)
+    kept = []
+    for source in (pooled, direct):
+        async with connect(source) as client:
+            for _ in range(3):
+                await collect(source, client)
+                client.memory.clear()  # the follower binds other statements
+                await step(source, client, make_ledger())
+                client.memory.clear()
+            async with read_only(client, timeout=5) as transaction:
+                kept.append(await transaction.fetch("kept", sql.SQL("SELECT statement FROM pg_prepared_statements")))
+    assert kept[0] == []
+    assert len({text for (text,) in kept[1]}) == len(kept[1]) == 5  # catalogs, waiting, active, workers, horizon
 
 
 async def test_a_parameter_that_the_pooler_refuses_is_named(pooled: Source) -> None:

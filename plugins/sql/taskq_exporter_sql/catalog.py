@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -91,8 +92,8 @@ WHERE {named} AND NOT a.attisdropped AND (a.attnum > 0 OR a.attname = 'xmin')
 """
 # the rows that ALTER, GRANT and the like write again; neither VACUUM nor ANALYZE does
 _MARKS = """
-SELECT concat_ws(' ', c.oid, c.xmin, (
-    SELECT string_agg(a.xmin::text, ' ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid
+SELECT concat_ws(' ', c.oid, c.xmin, ARRAY(
+    SELECT a.xmin FROM pg_attribute a WHERE a.attrelid = c.oid ORDER BY a.attnum
 )), row_security_active(c.oid) FROM pg_class c WHERE c.oid = ANY (ARRAY[{tables}]) ORDER BY c.oid
 """
 _HIDDEN = "SELECT ({hides})::text FROM pg_class c WHERE c.oid = ANY (ARRAY[{tables}]) ORDER BY c.oid"
@@ -122,13 +123,19 @@ async def marks(transaction: Transaction, names: Iterable[TableName]) -> tuple[s
     But for a right that was taken away: a statement fails by it, this one where it is that on the schema. Raises
     AdapterError.
     """
-    tables = sql.SQL(", ").join(sql.SQL("to_regclass({})").format(sql.Literal(str(name))) for name in names)
-    rows = await transaction.fetch("marks", sql.SQL(_MARKS).format(tables=tables), doing="reading the catalogs")
+    asked, hidden = _marking(tuple(names))
+    rows = await transaction.fetch("marks", asked, doing="reading the catalogs", again=True)
     found = [mark for mark, _ in rows]
     if any(secured for _, secured in rows):
-        query = sql.SQL(_HIDDEN).format(hides=sql.SQL(_HIDES), tables=tables)
-        found += [row[0] for row in await transaction.fetch("hidden", query, doing="reading the catalogs")]
+        found += [row[0] for row in await transaction.fetch("hidden", hidden, doing="reading the catalogs", again=True)]
     return tuple(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _marking(names: tuple[TableName, ...]) -> tuple[sql.SQL, sql.SQL]:
+    tables = sql.SQL(", ").join(sql.SQL("to_regclass({})").format(sql.Literal(str(name))) for name in names)
+    asked = sql.SQL(_MARKS).format(tables=tables), sql.SQL(_HIDDEN).format(hides=sql.SQL(_HIDES), tables=tables)
+    return sql.SQL(asked[0].as_string(None)), sql.SQL(asked[1].as_string(None))
 
 
 def _named(names: Iterable[TableName]) -> sql.Composable:

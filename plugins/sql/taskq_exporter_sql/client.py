@@ -1,13 +1,15 @@
 """A connection to PostgreSQL for reading: one short READ ONLY transaction at a time, under deadlines on both sides.
 
-Nothing outlives a transaction (no session settings, no prepared statements), so a pooler in transaction mode may
-stand between.
+Nothing outlives a transaction that another client of the server's process could meet: no session settings, and
+prepared statements only where no pooler stands between. One in transaction mode may.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
+import sys
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -80,7 +82,7 @@ class SqlClient:
                 try:
                     connection = await _Connection.connect(
                         autocommit=True,  # transactions begin where we say so
-                        prepare_threshold=None,  # a pooler hands the next transaction to another server connection
+                        prepare_threshold=sys.maxsize,  # what is asked to be, and no more
                         **self._parameters,
                     )
                 except BaseException as error:
@@ -109,7 +111,7 @@ class SqlClient:
         return (await self.ask(connection, query, doing))[0]
 
     async def ask(
-        self, connection: _Connection, query: sql.Composable, doing: str
+        self, connection: _Connection, query: sql.Composable, doing: str, *, prepare: bool = False
     ) -> tuple[list[Row], tuple[str, ...]]:
         """The rows of one statement and the names of its columns. Raises AdapterError.
 
@@ -118,7 +120,7 @@ class SqlClient:
         self.commands_sent += 1
         try:
             with sending([query], methodcaller("as_string", connection)):
-                cursor = await connection.execute(query.as_bytes(connection), binary=True)
+                cursor = await connection.execute(query.as_bytes(connection), binary=True, prepare=prepare)
                 names = tuple(column.name for column in cursor.description or ())
                 return await cursor.fetchall() if names else [], names
         except psycopg.Error as error:
@@ -131,12 +133,20 @@ class Transaction:
     """An open READ ONLY transaction, whose statements all see the same moment."""
 
     def __init__(
-        self, client: SqlClient, connection: _Connection, deadline: float, limit: float, roundtrip_seconds: float
+        self,
+        client: SqlClient,
+        connection: _Connection,
+        deadline: float,
+        limit: float,
+        roundtrip_seconds: float,
+        *,
+        direct: bool,
     ) -> None:
         self._client = client
         self._connection = connection
         self._deadline = deadline
         self._limit = limit
+        self._direct = direct
         self._sent_before = client.commands_sent - 1  # BEGIN went before
         #: How long the server took to answer BEGIN.
         self.roundtrip_seconds = roundtrip_seconds
@@ -148,13 +158,14 @@ class Transaction:
         """Statements sent in this transaction so far."""
         return self._client.commands_sent - self._sent_before
 
-    async def fetch(self, name: str, query: sql.Composable, *, doing: str = "") -> list[Row]:
+    async def fetch(self, name: str, query: sql.Composable, *, doing: str = "", again: bool = False) -> list[Row]:
         """The rows of one statement, which the server ends in time; without a savepoint its error ends all of it.
 
         Args:
             name: Under which `seconds` keeps how long it took.
             query: Names are qualified: search_path is pg_catalog.
             doing: For the error message, e.g. "counting waiting jobs"; else `name`.
+            again: Whether the same text will be asked again: the server keeps its plan, where no pooler is between.
 
         Raises:
             AdapterError: Of any reason that the server's answer maps to.
@@ -167,9 +178,14 @@ class Transaction:
             await self._client.execute(self._connection, setting, doing or name)
         started = clock()
         try:
-            return await self._client.execute(self._connection, query, doing or name)
+            return (await self._client.ask(self._connection, query, doing or name, prepare=again and self._direct))[0]
         finally:
             self.seconds[name] = clock() - started
+
+    async def forget_plans(self) -> None:
+        """Let the server plan anew what it was asked `again`. Raises AdapterError."""
+        if self._direct:
+            await self._client.execute(self._connection, sql.SQL("DISCARD PLANS"), "forgetting plans")
 
     async def columns(self, query: sql.Composable, *, doing: str) -> tuple[str, ...]:
         """The names of the columns that a SELECT gives; nothing else than a SELECT passes. Raises AdapterError."""
@@ -207,21 +223,14 @@ async def read_only(
         AdapterError: Of any reason that connecting or a statement can have.
     """
     limit = 0.9 * timeout
-    begin = sql.SQL(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {statement};"
-        " SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle};"
-        " SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0;"
-        # under a LIMIT these look cheap: the one reads the history before it finds what waits, the other a whole index
-        " SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;"
-        " SET LOCAL search_path = pg_catalog; SET LOCAL TimeZone = 'UTC'"
-    ).format(statement=_milliseconds(limit), lock=_milliseconds(min(lock_timeout, limit)), idle=_milliseconds(timeout))
+    begin = _beginning(limit, min(lock_timeout, limit), timeout)
     async with client.lock:
         done = False
         try:
             async with asyncio.timeout(timeout) as deadline:
                 ends = asyncio.get_running_loop().time() + limit
-                connection, roundtrip = await _begin(client, begin)
-                yield Transaction(client, connection, ends, limit, roundtrip)
+                connection, roundtrip, direct = await _begin(client, begin)
+                yield Transaction(client, connection, ends, limit, roundtrip, direct=direct)
                 await client.execute(connection, sql.SQL("COMMIT"), "reading")
                 done = True
         except TimeoutError:
@@ -233,11 +242,25 @@ async def read_only(
                 client.drop()
 
 
-async def _begin(client: SqlClient, begin: sql.Composable) -> tuple[_Connection, float]:
+@functools.lru_cache(maxsize=32)
+def _beginning(limit: float, lock_timeout: float, timeout: float) -> sql.SQL:
+    text = sql.SQL(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {statement};"
+        " SET LOCAL lock_timeout = {lock}; SET LOCAL idle_in_transaction_session_timeout = {idle};"
+        " SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0;"
+        # under a LIMIT these look cheap: the one reads the history before it finds what waits, the other a whole index
+        " SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;"
+        " SET LOCAL search_path = pg_catalog; SET LOCAL TimeZone = 'UTC'; SELECT pg_backend_pid()"
+    ).format(statement=_milliseconds(limit), lock=_milliseconds(lock_timeout), idle=_milliseconds(timeout))
+    return sql.SQL(text.as_string(None))
+
+
+async def _begin(client: SqlClient, begin: sql.Composable) -> tuple[_Connection, float, bool]:
     """Begin on the open connection; on a new one where the server or a pooler closed it since the last time.
 
     Returns:
-        The connection, and the seconds that the server took to answer.
+        The connection, the seconds that the server took to answer, and whether no pooler is between: it would have
+        made up a process id at the start.
     """
     clock = asyncio.get_running_loop().time
     while True:
@@ -246,8 +269,12 @@ async def _begin(client: SqlClient, begin: sql.Composable) -> tuple[_Connection,
         sent = clock()
         try:
             with sending([begin], methodcaller("as_string", connection)):
-                await connection.execute(begin.as_bytes(connection))  # several statements in one round trip
-            return connection, clock() - sent
+                cursor = await connection.execute(begin.as_bytes(connection))  # several statements in one round trip
+            took = clock() - sent
+            while cursor.nextset():
+                pass
+            row = await cursor.fetchone()
+            return connection, took, row == (connection.info.backend_pid,)
         except psycopg.Error as error:
             if new or not connection.closed:
                 raise adapter_error(error, "beginning a transaction") from None

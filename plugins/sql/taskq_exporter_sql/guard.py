@@ -52,6 +52,7 @@ class _Scan:
     name: str  # of a table, or of an index
     share: float
     condition: str = ""  # on the index
+    filters: bool = False
 
 
 class Plan:
@@ -62,7 +63,13 @@ class Plan:
         self.cost = float(root["Total Cost"])
         #: Whether no index has the order that a LIMIT asks for, so that all is read before it stops.
         self.sorts = _sorts(root, limited=False)
+        #: How many rows the planner expects.
+        self.rows = float(root["Plan Rows"])
         self._scans = list(_scans(root, 1.0, ""))
+        #: Whether rows are read that are none of what is asked for.
+        self.filters = any(scan.filters for scan in self._scans)
+        #: What it reads through.
+        self.indexes = sorted({TableName(scan.schema, scan.name) for scan in self._scans}, key=str)
 
     async def full_reads(self, transaction: Transaction) -> list[FullRead]:
         """The large tables that it would read from end to end. Raises AdapterError.
@@ -110,9 +117,9 @@ def _scans(node: Mapping[str, Any], share: float, schema: str) -> Iterator[_Scan
     """The tables and indexes that a plan reads, and the share of each where it reads it as a whole."""
     kind, schema = node["Node Type"], node.get("Schema", schema)  # a bitmap's index says no schema of its own
     if kind == "Seq Scan":
-        yield _Scan(schema, node["Relation Name"], share)
+        yield _Scan(schema, node["Relation Name"], share, filters="Filter" in node)
     elif kind in _INDEX_SCANS:
-        yield _Scan(schema, node["Index Name"], share, node.get("Index Cond", ""))
+        yield _Scan(schema, node["Index Name"], share, node.get("Index Cond", ""), "Filter" in node)
     for child in node.get("Plans", ()):
         part = node["Total Cost"] / child["Total Cost"] if kind == "Limit" and child["Total Cost"] else 1.0
         yield from _scans(child, share * min(part, 1.0), schema)

@@ -43,7 +43,7 @@ class Horizon:
 
 async def read_horizon(transaction: Transaction) -> Horizon:
     """The horizon of the transaction's own snapshot. Raises AdapterError."""
-    ((oldest, following, now, standby, database),) = await transaction.fetch("horizon", _QUERY)
+    ((oldest, following, now, standby, database),) = await transaction.fetch("horizon", _QUERY, again=True)
     return Horizon(oldest, following, now, standby, database)
 
 
@@ -102,9 +102,10 @@ class XidCursor:
 
     def window(self, horizon: Horizon, xmin: sql.Composable) -> sql.Composable:
         """The condition that a row's `xmin` (32 bits) is in [cursor, horizon)."""
-        return sql.SQL("(({hi} - {xmin}::text::bigint) & {mask}) BETWEEN 1 AND {width}").format(
-            hi=sql.Literal(horizon.oldest),
+        # age() counts back from the next id, and costs a tenth of an id as text, the only other way to a number
+        return sql.SQL("((age({xmin})::bigint - age({hi}::xid) - 1) & {mask}) < {width}").format(
             xmin=xmin,
+            hi=sql.Literal(str(horizon.oldest & _MASK)),
             mask=sql.Literal(_MASK),
             width=sql.Literal(horizon.oldest - self.oldest),
         )

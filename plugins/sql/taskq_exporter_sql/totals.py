@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -35,8 +36,8 @@ def finished_totals(
         queue=sql.SQL("queue" if "queue" in labels else "'_other'::text"),
         task=sql.SQL("task" if "task" in labels else "'_other'::text"),
         limit=sql.Literal(MAX_GROUPS + 1),
-        run=_bucket("run_seconds", run_bounds),
-        wait=_bucket("wait_seconds", wait_bounds),
+        run=_bucket("run_seconds", tuple(run_bounds)),
+        wait=_bucket("wait_seconds", tuple(wait_bounds)),
         finished=finished,
     )
 
@@ -58,12 +59,12 @@ def event_counts(
     )
 
 
-def _bucket(column: str, bounds: Sequence[float]) -> sql.Composable:
+@functools.lru_cache(maxsize=256)
+def _bucket(column: str, bounds: tuple[float, ...]) -> sql.Composable:
     # width_bucket() counts the bounds at or below a value; ours holds the values at or below its bound: mirrored
     mirrored = sql.SQL(", ").join(sql.Literal(-bound) for bound in reversed(bounds))
-    return sql.SQL("{} - width_bucket(-{}, ARRAY[{}]::float8[])").format(
-        sql.Literal(len(bounds)), sql.Identifier(column), mirrored
-    )
+    text = sql.SQL("{} - width_bucket(-{}, ARRAY[{}]::float8[])").format(len(bounds), sql.Identifier(column), mirrored)
+    return sql.SQL(text.as_string(None))
 
 
 def count_finished(rows: Iterable[tuple[Any, ...]], ledger: Ledger, default_queue: str) -> None:
