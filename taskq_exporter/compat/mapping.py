@@ -118,6 +118,8 @@ class CompatMapping(_Model):
     prefix: str = ""
     families: tuple[_Theirs, ...]
     not_known: tuple[NotKnown, ...] = ()
+    #: What it was held against, and how.
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
