@@ -27,9 +27,10 @@ sources:
 
 Each series also has the label `source`. Counters and histograms are counted for themselves, with labels and bounds of
 their own, from when the mapping is switched on: they never go back because one of ours expires. `task_labels` and
-`buckets` of the source stay as they are ([ADR 011](adr/011-mappings-count-for-themselves.md)). `taskq-exporter check` says
-how many series a mapping has, and how many more each new task brings. Filters, limits and `series_ttl` of the source hold for it too. `disable` takes their names as well; a gauge whose family of ours is in it
-is gone too. With another `compat:` all counters of the source begin at 0, now.
+`buckets` of the source stay as they are ([ADR 011](adr/011-mappings-count-for-themselves.md)). `taskq-exporter check`
+says how many series a mapping has, and how many more each new task brings. Filters, limits and `series_ttl` of the
+source hold for it too. `disable` takes their names as well; a gauge whose family of ours is in it is gone too. With
+another `compat:` all counters of the source begin at 0, now.
 
 How you had set up the other exporter goes into an entry of its own form:
 
@@ -50,8 +51,9 @@ sources:
 Two mappings that give one name two meanings cannot stand on one page, unless one of them has another prefix: the
 configuration is refused, with the line. What a mapping lacks stands below it.
 
-What changes beside the names: coming from [celery-exporter](migration-celery-exporter.md), [Flower](migration-flower.md),
-[rq-exporter](migration-rq-exporter.md), or [redis_exporter's key checks and SQL of your own](migration-keys-and-queries.md).
+What changes beside the names, coming from [celery-exporter](migration-celery-exporter.md),
+[Flower](migration-flower.md), [rq-exporter](migration-rq-exporter.md), or [redis_exporter's key checks and SQL of your
+own](migration-keys-and-queries.md).
 """
 
 
