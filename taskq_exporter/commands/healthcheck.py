@@ -1,4 +1,7 @@
-"""`healthcheck`: whether an exporter answers, for containers: their images hold no curl."""
+"""`healthcheck`: whether an exporter answers, for containers: their images hold no curl.
+
+A probe is a process every few seconds: with a URL it is made without the modules of the server, in a tenth of the time.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from taskq_exporter.commands import listening
-from taskq_exporter.commands.common import UsageError
 from taskq_exporter.urls import http_url
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["HELP", "add_arguments", "of_url", "run"]
 
 HELP = "exit status 0 if an exporter answers at URL, else 1; without URL, the one that this container runs"
 
@@ -38,7 +39,24 @@ def run(arguments: argparse.Namespace) -> int:
         if problem:  # it may speak TLS: its flags do not say
             problem = _ask("https", *address) and problem
     else:
-        problem = _ask(*_parts(arguments.url))
+        status = of_url(arguments.url)
+        if status is None:
+            from taskq_exporter.commands.common import UsageError
+
+            raise UsageError("healthcheck: write the URL as http://HOST:9540 or https://HOST:9540")
+        return status
+    return _said(problem)
+
+
+def of_url(url: str) -> int | None:
+    """The same of the exporter at a URL; None where that is none."""
+    parts = http_url(url)
+    if parts is None:
+        return None
+    return _said(_ask(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)))
+
+
+def _said(problem: str) -> int:
     if problem:
         print(f"not healthy: {problem}", file=sys.stderr)
     return 1 if problem else 0
@@ -49,6 +67,8 @@ def own_address(command_line: Path) -> tuple[str, int]:
 
     An init before it does no harm. Raises UsageError for flags that the exporter would not take.
     """
+    from taskq_exporter.commands import listening
+
     words: Sequence[str] = command_line.read_text("utf-8", "replace").split("\0") if command_line.exists() else ()
     start = next((i for i, word in enumerate(words) if Path(word).name == "taskq-exporter"), len(words))
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -56,13 +76,6 @@ def own_address(command_line: Path) -> tuple[str, int]:
     flags, _ = parser.parse_known_args(words[start + 1 :])
     host, port = listening.addresses(flags)[0]
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - asked, not bound
-
-
-def _parts(url: str) -> tuple[str, str, int]:
-    parts = http_url(url)
-    if parts is None:
-        raise UsageError("healthcheck: write the URL as http://HOST:9540 or https://HOST:9540")
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _ask(scheme: str, host: str, port: int) -> str:

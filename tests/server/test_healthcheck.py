@@ -63,6 +63,14 @@ def test_it_needs_neither_password_nor_certificate(
         assert "Traceback" not in exporter.log
 
 
+def test_a_probe_costs_little() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "taskq_exporter", "healthcheck", "http://127.0.0.1:1"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "not healthy: 127.0.0.1:1 does not answer" in said
+    assert "http.client" in said
+    assert not {"aiohttp", "pydantic", "structlog"} & {line.split()[-1] for line in said.splitlines()}
+
+
 def test_somebody_else_at_the_address_is_not_healthy(capsys: pytest.CaptureFixture[str]) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever).start()
