@@ -21,7 +21,7 @@ from taskq_exporter_celery.events import (
 from taskq_exporter_celery.inspection import Inspected
 from taskq_exporter_celery.schedulers import Schedulers
 from taskq_exporter_celery.tasks import Tasks
-from taskq_exporter_celery.workers import Workers
+from taskq_exporter_celery.workers import FIRST_BEAT, Workers
 
 #: Seconds that the first events of a task are held back for its task-sent, which brings the queue: it comes from
 #: another process, often some milliseconds after the worker's.
@@ -65,6 +65,7 @@ class Follower:
         self._expects_sent = True
         self.saw_task = False  # any event of a task
         self._swept = 0.0
+        self._listens_since: float | None = None
         self._handlers: dict[str, Callable[[Event, float], None]] = {
             "task-received": self._received,
             "task-started": self._started,
@@ -79,6 +80,8 @@ class Follower:
     def resume(self) -> None:
         """A subscription starts: what happened before is missing."""
         self._ledger.gap()
+        if self._listens_since is None:
+            self._listens_since = self._clock()
         self.tasks.backlog.clear()
         for worker in self.workers:  # without heartbeats nothing else would tell of an end that we missed
             for run in list(worker.runs) if worker.active is None else ():
@@ -109,6 +112,10 @@ class Follower:
     def hears_of_sending(self) -> bool:
         """Whether any producer sent a task-sent event."""
         return self._last_sent is not None
+
+    def holds_back(self, uuid: str) -> bool:
+        """Whether events of the task came and wait to be counted."""
+        return uuid in self._held_back
 
     def saw_queue(self, queue: str, now: float) -> None:
         """An event or a worker named a queue."""
@@ -281,7 +288,7 @@ class Follower:
             workers,
             inspected.readers(workers),
             now,
-            running=self._knows_running(),
+            running=bool(self._knows_running(now)),
             consumers=inspected.counts_consumers,
         )
         return Snapshot(
@@ -293,7 +300,7 @@ class Follower:
             problems=inspected.problems,
             findings=self.findings(),
             samples=view.samples(workers),
-            capabilities=[*self._capabilities(), *inspected.capabilities(workers)],
+            capabilities=[*self._capabilities(now), *inspected.capabilities(workers)],
         )
 
     def findings(self) -> list[Finding]:
@@ -304,14 +311,17 @@ class Follower:
             *self.schedulers.findings(),
         ]
 
-    def _knows_running(self) -> bool:
-        """False where workers are busy and none ever told with what."""
-        return self.saw_task or not any(worker.up and worker.unseen for worker in self.workers)
+    def _knows_running(self, now: float) -> bool | None:
+        """False where workers are busy and none ever told with what; None until each had time to tell that it is."""
+        heard = self.inspected.reason == "none" or now - (self._listens_since or now) >= FIRST_BEAT
+        if not heard or any(w.up and w.active is None and not w.beatless for w in self.workers):
+            return None
+        return self.saw_task or not any(w.up and (w.unseen or w.running is None) for w in self.workers)
 
-    def _capabilities(self) -> list[Capability]:
+    def _capabilities(self, now: float) -> list[Capability]:
         """What events can tell, and what the application would have to send for the rest."""
         return view.capabilities(
-            running=self._knows_running(),
+            running=self._knows_running(now),
             tasks=self.saw_task or not any(worker.silent_work for worker in self.workers),
             sending=self._last_sent is not None or not self.saw_task or self._expects_sent,
         )

@@ -6,10 +6,13 @@ In the background, never for a page. Everything else works without it. Verified 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from taskq_exporter.api import AdapterError, Capability, Finding, Ledger, Problem, Reason, Source, WorkerState
+from taskq_exporter_celery import active
+from taskq_exporter_celery.active import ACTIVE
 from taskq_exporter_celery.broker import Answers, Broker
 from taskq_exporter_celery.events import NAME_LENGTH, is_queue
 from taskq_exporter_celery.worker import Worker
@@ -195,7 +198,7 @@ class Inspection:
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            await self._round()
+            await self._round(COMMANDS if self._first.is_set() else (*COMMANDS, ACTIVE))
             self._first.set()
             refused = self._follower.inspected.reason == "permission"
             until = clock() + (REFUSED_EVERY if refused else self._options.inspect_interval)
@@ -204,12 +207,12 @@ class Inspection:
                 if not refused and self._follower.workers.unasked(TRIES):
                     break
 
-    async def _round(self) -> None:
+    async def _round(self, commands: Sequence[str]) -> None:
         follower, now = self._follower, self._follower.now
         asked = now()
         nodes = [worker.name for worker in follower.workers if worker.up or worker.listens]
         try:
-            answers = await self._broker.ask(COMMANDS, nodes, PATIENCE)
+            answers = await self._broker.ask(commands, nodes, PATIENCE)
         except AdapterError as error:
             follower.inspected.failed(error, follower.workers)
             return
@@ -219,6 +222,7 @@ class Inspection:
             return
         self._ledger.commands(answers.commands)
         follower.inspected.take(answers, follower.workers, asked, now())
+        active.take(follower, answers.replies.get(ACTIVE, {}), now())
         follower.schedulers.answered([n for n in answers.replies.get("ping", ()) if n.startswith(BEAT)], now())
         for queue in follower.inspected.readers(follower.workers):
             follower.saw_queue(queue, now())

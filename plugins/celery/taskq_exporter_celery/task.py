@@ -8,7 +8,7 @@ from taskq_exporter_celery.worker import Worker
 class Run:
     """One attempt that is running."""
 
-    __slots__ = ("queue", "since", "started", "task", "worker")
+    __slots__ = ("heard", "queue", "since", "started", "task", "worker")
 
     def __init__(self, task: Task, worker: Worker, started: float, since: float) -> None:
         self.task = task
@@ -16,6 +16,7 @@ class Run:
         self.started = started  # by the worker's clock
         self.since = since  # arrival by ours
         self.queue = task.queue  # a retry may go to another
+        self.heard = True  # an event told of its start
 
 
 class Task:

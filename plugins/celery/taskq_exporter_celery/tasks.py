@@ -10,6 +10,7 @@ from taskq_exporter.api import DropReason, Ledger, Outcome
 from taskq_exporter_celery.backlog import Backlog
 from taskq_exporter_celery.learned import Learned
 from taskq_exporter_celery.task import Run, Task
+from taskq_exporter_celery.worker import Worker
 from taskq_exporter_celery.workers import Workers
 
 #: Ended tasks to remember, so that what comes late or twice is known; two generations of this size.
@@ -116,6 +117,21 @@ class Tasks:
         self.backlog.taken(task.queue, uuid)
         self._ledger.received(task.queue, name, host)
 
+    def found_running(self, uuid: str, name: str, queue: str, worker: Worker, at: float, now: float) -> None:
+        """A worker says that it runs the task, whose start came before events were heard: it is not counted."""
+        task = self._find(uuid)
+        if task is None:
+            task = self._add(uuid, name, queue, now)
+        elif task.runs or task.finished or task.presumed is not None:
+            return
+        elif not task.name:
+            task.name, task.queue = name, queue
+        worker.gave_up(uuid)
+        run = Run(task, worker, at, min(at, now))
+        run.heard = False
+        worker.heard_of(run)
+        task.runs = [run]
+
     def started(self, uuid: str, host: str, at: float, now: float) -> None:
         """A worker began an attempt."""
         task = self.live.get(uuid) or self._find(uuid) or self._add(uuid, "", "", now)
@@ -125,11 +141,10 @@ class Tasks:
             self._keep(task)
         worker = self._workers.at_work(host, now)
         worker.began(uuid, at)
+        if task.runs and not task.runs[0].heard:  # the worker's answer was faster
+            self._take_run(task, host)
         run = Run(task, worker, at, now)
-        worker.runs.add(run)
-        if at <= worker.said and worker.surplus > 0:  # the last heartbeat told of it
-            worker.surplus -= 1
-            worker.unseen = int(min(worker.unseen, worker.surplus))
+        worker.heard_of(run)
         if task.runs is None:
             task.runs = [run]
         else:

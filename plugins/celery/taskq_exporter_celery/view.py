@@ -63,6 +63,8 @@ def worker_states(workers: Workers, strangers: int | None) -> dict[WorkerState, 
     """Workers by state; `strangers` listen and do not answer, None where nobody can be asked."""
     counts = Counter(worker.state for worker in workers if worker.state is not None)
     states = [WorkerState.IDLE, WorkerState.BUSY, WorkerState.OFFLINE]
+    if any(worker.up and worker.state is None for worker in workers):  # it may be either
+        states = [WorkerState.OFFLINE]
     if strangers is None:
         return {state: counts[state] for state in states} if counts else {}
     counts[WorkerState.SILENT] += strangers
@@ -88,16 +90,16 @@ def findings(workers: Workers, *, without_task_sent: bool) -> list[Finding]:
     return found
 
 
-def capabilities(*, running: bool, tasks: bool, sending: bool) -> list[Capability]:
-    """What events tell: of running tasks, of tasks at all, of those that are sent."""
+def capabilities(*, running: bool | None, tasks: bool, sending: bool) -> list[Capability]:
+    """What events tell: of running tasks (None: not yet), of tasks at all, of those that are sent."""
 
     def told(known: bool) -> Literal["none", "option"]:
         return "none" if known else "option"
 
+    of_running = () if running is None else ("taskq_tasks", "taskq_oldest_task_age_seconds")
     return [
         Capability(family="taskq_worker_up"),
-        Capability(family="taskq_tasks", state=State.RUNNING, reason=told(running), advice=USE_E),
-        Capability(family="taskq_oldest_task_age_seconds", state=State.RUNNING, reason=told(running), advice=USE_E),
+        *(Capability(family=f, state=State.RUNNING, reason=told(bool(running)), advice=USE_E) for f in of_running),
         Capability(family="taskq_tasks_finished_total", reason=told(tasks), advice=USE_E),
         Capability(family="taskq_tasks_enqueued_total", reason=told(sending), advice=SEND_SENT),
         Capability(family="taskq_task_wait_duration_seconds", reason=told(sending), advice=SEND_SENT),

@@ -23,6 +23,7 @@ class Worker:
         "bade_farewell",
         "balance",
         "beat",
+        "beatless",
         "beats_at_work",
         "counted",
         "counted_at",
@@ -43,6 +44,7 @@ class Worker:
         "seen",
         "silent_since",
         "silent_work",
+        "since",
         "slept_at_work",
         "slots",
         "software",
@@ -59,14 +61,15 @@ class Worker:
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
-        self.seen = now
+        self.since = self.seen = now
         #: None where it never sent a heartbeat and never answered: then silence means nothing.
         self.up: bool | None = None
         self.bade_farewell = False
         self.beat: float | None = None  # arrival of the last heartbeat
         self.said = 0.0  # time of the last heartbeat by the worker's own clock
         self.frequency = 2.0
-        self.active: int | None = None
+        self.beatless = False  # it sends none, though there was time for one
+        self.active: int | None = None  # by its last heartbeat, or by its answer where none has come yet
         self.beats_at_work = False  # it beat while it ran a task
         self.slept_at_work = False  # it did not, though there was time: it is of the solo pool
         #: Tasks that its last heartbeat told of beyond those in `runs`; starts of some may be on the way.
@@ -127,6 +130,13 @@ class Worker:
         self.later.clear()
         self.whole = whole
 
+    def heard_of(self, run: Run) -> None:
+        """It runs this."""
+        self.runs.add(run)
+        if run.started <= self.said and self.surplus > 0:  # the last heartbeat told of it
+            self.surplus -= 1
+            self.unseen = int(min(self.unseen, self.surplus))
+
     # --- what is seen now
 
     def ended(self, run: Run, at: float) -> None:
@@ -135,8 +145,10 @@ class Worker:
             self.slept_at_work = True
 
     @property
-    def running(self) -> int:
-        """Tasks that it runs; by its own word where it sends no task events."""
+    def running(self) -> int | None:
+        """Tasks that it runs; by its own word where it sends no task events. None until it has told."""
+        if self.active is None and not (self.beatless and self.task_events):
+            return self.unheard or None
         return len(self.runs) + self.unheard if self.task_events else max(self.active or 0, self.unheard)
 
     @property
@@ -160,19 +172,20 @@ class Worker:
 
     @property
     def state(self) -> WorkerState | None:
-        """What it does; None where its silence means nothing."""
+        """What it does; None where its silence means nothing, or it has not told."""
         if self.up is None:
             return None
         if self.silent_since is not None and not self.presumed_busy:
             return WorkerState.SILENT
         if not self.up:
             return WorkerState.OFFLINE
-        return WorkerState.BUSY if self.running else WorkerState.IDLE
+        running = self.running
+        return None if running is None else WorkerState.BUSY if running else WorkerState.IDLE
 
     def stats(self, now: float) -> WorkerStats:
         """What the page says of it."""
         running = 0 if self.up is False else self.running
-        tasks: dict[Literal["running", "reserved", "scheduled"], int] = {"running": running}
+        tasks: dict[Literal["running", "reserved", "scheduled"], int] = {} if running is None else {"running": running}
         if self.up and self.whole and self.task_events and self.silent_since is None:
             tasks["scheduled"] = sum(eta > now for eta in self.later.values())
             tasks["reserved"] = len(self.held) + len(self.later) - tasks["scheduled"]
@@ -191,5 +204,5 @@ class Worker:
             tasks=tasks,
             last_heartbeat=self.beat,
             started=self.started,
-            longest_run=max(longest, 0.0),
+            longest_run=None if running is None else max(longest, 0.0),
         )

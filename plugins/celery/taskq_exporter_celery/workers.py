@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LIMIT = 10_000
 #: Heartbeats in a row without a task event, after tasks had begun, with which a worker is found to send none.
 MUTE = 2
+#: Seconds in which the first heartbeat of a worker comes, where it sends any: by default each 2 seconds.
+FIRST_BEAT = 5.0
 #: Seconds between heartbeats whose counts are looked at: more than events of tasks are held back for.
 SPACING = 1.75
 
@@ -98,7 +100,9 @@ class Workers:
             worker.active = int(active)
             worker.beats_at_work = worker.beats_at_work or active > 0
             over = len(worker.runs) - worker.active
-            if over > 0:
+            if worker.silent_work:  # no event will tell the end of what it said to run
+                ended = list(worker.runs)
+            elif over > 0:
                 before = sorted((r for r in worker.runs if r.started < worker.said), key=lambda run: run.started)
                 ended = before[:over]
             surplus = max(-over, 0)
@@ -188,6 +192,9 @@ class Workers:
         """Find those that fell silent; forget, and return, those that were for long."""
         forgotten = []
         for worker in list(self._workers.values()):
+            worker.beatless = worker.beat is None and now - worker.since > FIRST_BEAT
+            if worker.beatless:
+                worker.active = None  # what it answered once is long ago
             silence = now - worker.seen
             patience = max(self._timeout, 3 * worker.frequency if worker.beat is not None else self._between_answers)
             gone = silence > patience or (worker.beat is None and worker.listens is False)

@@ -104,10 +104,8 @@ async def test_each_end_of_a_task(redis_url: str, project: Any) -> None:
         seconds = page.value(run, task=f"celery_project.{task}", outcome=outcome)
         assert seconds is not None
         assert 0.9 <= seconds < 2.5  # the limit's timer of 1 s runs before task-started is sent
-    # The countdown is no wait: it was meant.
     waits = page.by("taskq_task_wait_duration_seconds_count", "queue")
     assert waits == {("celery",): sum(started.values()) - 1}  # once for each message, also for one that came twice
-    assert page.total("taskq_task_wait_duration_seconds_sum") < 10
     assert page.total("taskq_source_events_dropped_total") == 0
     assert page.value("taskq_source_problems") == 0
 

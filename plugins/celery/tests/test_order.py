@@ -14,7 +14,7 @@ from taskq_exporter_celery.events import decode
 from taskq_exporter_celery.follower import GRACE, Follower
 from taskq_exporter_celery.options import CeleryOptions
 from taskq_exporter_celery.tasks import TTL, Tasks
-from taskq_exporter_celery.workers import Workers
+from taskq_exporter_celery.workers import FIRST_BEAT, Workers
 
 from taskq_exporter.api import Outcome, Snapshot, Source, State
 
@@ -71,6 +71,7 @@ class World:
         )
         self.follower = Follower(source, self.ledger, lambda: self.now)
         self.follower.resume()
+        self.now += FIRST_BEAT  # who works has had time to tell
 
     def send(self, *events: dict[str, Any]) -> None:
         """Events of one message, a millisecond apart."""

@@ -17,7 +17,7 @@ from kombu.pidbox import Mailbox
 from taskq_exporter.api import Capability, Finding, Problem, QueueStats, Reason, Snapshot, Source, sending
 from taskq_exporter.api import State as S
 from taskq_exporter_celery.ages import ready_ages
-from taskq_exporter_celery.broker import Answers, Shared, Subscription, shared_of
+from taskq_exporter_celery.broker import ARGUMENTS, Answers, Shared, Subscription, shared_of
 from taskq_exporter_celery.families import OLDEST_UNACKED, bounds
 from taskq_exporter_celery.on_kombu import stream
 from taskq_exporter_celery.on_kombu.link import Link, errors, own_name
@@ -134,7 +134,9 @@ def _ask(link: Link, source: Source, commands: Sequence[str], nodes: int, timeou
                 if link.interrupted:
                     break
                 # It ends when all that are known have answered; with none it takes all the time.
-                answers = mailbox.multi_call(command, timeout=timeout, limit=nodes or None) or []
+                answers = (
+                    mailbox.multi_call(command, ARGUMENTS.get(command), timeout=timeout, limit=nodes or None) or []
+                )
                 replies[command] = {str(node): told for answer in answers for node, told in answer.items()}
         finally:
             mailbox.reply_queue(connection.default_channel).delete()
