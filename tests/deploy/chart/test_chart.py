@@ -63,6 +63,16 @@ def test_examples_of_the_page_are_values(helm4: Any, validator: Any, example: st
     assert documents != helm4.render({})
 
 
+def test_what_a_hub_shows_is_what_is_installed(helm4: Any) -> None:
+    said = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    (image,) = yaml.safe_load(said["artifacthub.io/images"])
+    assert image["image"] == workload(helm4.render({}))["spec"]["template"]["spec"]["containers"][0]["image"]
+    changes = yaml.safe_load(said["artifacthub.io/changes"])
+    assert {change["kind"] for change in changes} <= {"added", "changed", "deprecated", "removed", "fixed", "security"}
+    example = (CHART / "README.md").read_text().split("```")[1].removeprefix("yaml\n")
+    assert helm4.render(yaml.safe_load(example)) != helm4.render({})
+
+
 #: Mistakes of templates: what they would render, where in the file `everything` of the folder `ci`, and what is said.
 MISTAKES: list[tuple[str, str, Any, str]] = [
     ("Service", "metadata.name", "1st", "has the name"),

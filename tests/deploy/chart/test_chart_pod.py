@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
+import shlex
 import socket
 import ssl
 import subprocess
@@ -104,23 +106,32 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
+def secret(certificates: Certificates) -> dict[str, str]:
+    """Of type kubernetes.io/tls."""
+    files = {"tls.crt": certificates.certificate, "tls.key": certificates.key, "ca.crt": certificates.authority}
+    return {name: path.read_text() for name, path in files.items()}
+
+
 @pytest.mark.parametrize(
     ("values", "asks"),
     [
         ({}, "httpGet"),
         (TLS, "httpGet"),
-        ({"web": {"config": USERS}}, "exec"),
+        pytest.param({"web": {"config": USERS}}, "exec", marks=pytest.mark.full),
         ({"web": {"tlsSecret": "tls", "config": {**USERS, "tls_server_config": CLIENT}}}, "exec"),
-        ({"web": {"config": {"rate_limit": {"interval": "1h", "burst": 1}}}}, "exec"),
-        ({"web": {"existingSecret": "web", "tlsSecret": "tls", "https": True}}, "exec"),
+        pytest.param(
+            {"web": {"config": {"rate_limit": {"interval": "1h", "burst": 1}}}}, "exec", marks=pytest.mark.full
+        ),
+        pytest.param(
+            {"web": {"existingSecret": "web", "tlsSecret": "tls", "https": True}}, "exec", marks=pytest.mark.full
+        ),
     ],
     ids=["plain", "TLS", "password", "certificate", "patience", "existing"],
 )
 def test_probes_succeed_until_it_hangs(
     helm4: Any, certificates: Certificates, values: dict[str, Any], asks: str
 ) -> None:
-    files = {"tls.crt": certificates.certificate, "tls.key": certificates.key, "ca.crt": certificates.authority}
-    theirs = {"tls": {name: path.read_text() for name, path in files.items()}}
+    theirs = {"tls": secret(certificates)}
     server = {"cert_file": "/etc/taskq-exporter-tls/tls.crt", "key_file": "/etc/taskq-exporter-tls/tls.key"}
     theirs["web"] = {"web.yaml": yaml.safe_dump({"tls_server_config": {**server, **CLIENT}, **USERS})}
     documents = helm4.render({"containerPort": free_port(), "sources": [DOWN], **values})
@@ -136,10 +147,44 @@ def test_probes_succeed_until_it_hangs(
         assert pod.asked(liveness)
         assert "Traceback" not in pod.log
         pod.freeze()
-        assert not pod.asked(liveness)
+        assert not pod.asked({**liveness, "timeoutSeconds": 2} if asks == "httpGet" else liveness)
         pod.thaw()
     assert not pod.asked(liveness)
     assert not pod.asked(readiness)
+
+
+@pytest.mark.parametrize("config", [USERS, {"tls_server_config": CLIENT}], ids=["password", "certificate"])
+def test_helm_test_and_the_command_of_the_notes_succeed(
+    helm4: Any, certificates: Certificates, config: dict[str, Any]
+) -> None:
+    login = [
+        {"name": "TASKQ_URL_USERNAME", "value": "prometheus"},
+        {"name": "TASKQ_URL_PASSWORD", "value": "open sesame"},
+    ]
+    values = {
+        "containerPort": free_port(),
+        "sources": [{"name": "here", "adapter": "host"}],
+        "tests": {"env": login},
+        "web": {"tlsSecret": "tls", "config": config},
+    }
+    documents = helm4.render(values)
+    (tester,) = next(d for d in documents if d["kind"] == "Pod")["spec"]["containers"]
+    with Pod(documents, {"tls": secret(certificates)}) as pod:
+
+        def run(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "taskq_exporter", *map(pod.here, arguments)]
+            return subprocess.run(command, env=clean_environment() | env, capture_output=True, text=True, check=False)
+
+        arguments = [re.sub(r"//[\w.-]+:\d+", f"//127.0.0.1:{pod.port}", word) for word in tester["args"]]
+        env = {variable["name"]: pod.here(variable["value"]) for variable in tester["env"]}
+        done = run(arguments, **env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        if "check" in arguments:
+            assert "not trusted" in run(arguments, **{**env, "SSL_CERT_FILE": "/dev/null"}).stderr
+            assert "not authorized" in run(arguments, **{**env, "TASKQ_URL_PASSWORD": "other"}).stderr
+        told = re.findall(r"-- taskq-exporter (check.*)", helm4.notes(values))
+        done = run(shlex.split(told[0]))
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_teams_have_files_of_their_own(helm4: Any) -> None:
