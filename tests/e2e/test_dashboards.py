@@ -134,5 +134,5 @@ def publish(url: str) -> None:
 
 def chosen(expression: str) -> str:
     """A query with every variable at All, of a minute or two."""
-    expression = expression.replace("$__rate_interval", "30s").replace("$__range:5m", "5m:1s")
+    expression = expression.replace("$__rate_interval", "30s").replace("$__range:1m", "5m:1s")
     return re.sub(r"\$[a-z]+", ".*", expression)

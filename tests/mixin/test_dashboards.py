@@ -62,14 +62,15 @@ def test_a_panel_says_what_it_shows(board: Dashboard, panel: Panel) -> None:
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board.uid)
 def test_panels_do_not_overlap(board: Dashboard) -> None:
     data = board.json()
-    taken: dict[tuple[int, int], str] = {}
     panels = [inner for panel in data["panels"] for inner in (panel, *panel.get("panels", ()))]
-    for panel in panels:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        for x in range(place["x"], place["x"] + place["w"]):
-            for y in range(place["y"], place["y"] + place["h"]):
-                assert taken.setdefault((x, y), panel["title"]) == panel["title"]
+    for beside in (data["panels"], *(panel["panels"] for panel in data["panels"] if panel.get("panels"))):
+        taken: dict[tuple[int, int], str] = {}
+        for panel in beside:
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24
+            for x in range(place["x"], place["x"] + place["w"]):
+                for y in range(place["y"], place["y"] + place["h"]):
+                    assert taken.setdefault((x, y), panel["title"]) == panel["title"]
     assert [panel["id"] for panel in panels] == list(range(1, len(panels) + 1))
 
 

@@ -141,7 +141,7 @@ def _laid_out(rows: Sequence[Row]) -> list[dict[str, Any]]:
             place = {"x": x, "y": y, "w": panel.width, "h": HEIGHTS[panel.kind]}
             inside.append({"id": next(ids), "gridPos": place, **_panel(panel)})
             x, height = x + panel.width, max(height, HEIGHTS[panel.kind])
-        y += height
+        y = laid[-1]["gridPos"]["y"] + 1 if row.collapsed else y + height
     return laid
 
 
