@@ -19,7 +19,7 @@ import yaml
 from taskq_exporter.testing.beside import load_beside
 from taskq_exporter.testing.environments import python_with
 
-load_beside(__file__, "effects", "invariants", "places")
+load_beside(__file__, "config_check", "effects", "invariants", "places")
 
 HERE = Path(__file__).parent
 CHART = HERE.parents[2] / "helm" / "taskq-exporter"
