@@ -10,19 +10,23 @@ __all__ = ["SOURCE"]
 LEGEND = "{{source}}"
 
 
+def _legend(*labels: str) -> str:
+    return " ".join((LEGEND, *(f"{{{{{label}}}}}" for label in labels)))
+
+
 def _gauge(title: str, description: str, family: str, unit: str = "short", labels: tuple[str, ...] = ()) -> Panel:
-    legend = " ".join((LEGEND, *(f"{{{{{label}}}}}" for label in labels)))
-    query = Query(f"max {by(*labels)} ({gauge(family)}{{{OF_SOURCE}}})", legend)
+    query = Query(f"max {by(*labels)} ({gauge(family)}{{{OF_SOURCE}}})", _legend(*labels))
     return Panel(title=title, description=description, queries=[query], unit=unit)
 
 
-def _rate(title: str, description: str, counter: str, label: str = "", window: str = "5m") -> Panel:
-    labels = (label,) if label else ()
-    legend = " ".join((LEGEND, *(f"{{{{{name}}}}}" for name in labels)))
+def _rate(
+    title: str, description: str, counter: str, *labels: str, window: str = "5m", unit: str = "ops", width: int = 8
+) -> Panel:
     expression = f"sum {by(*labels)} ({rate(counter, window)}{{{OF_SOURCE}}})"
     if window == "15m":  # what should never happen has no series before it does
         expression = f"{expression} or 0 * sum {by()} ({gauge('taskq_source_up')}{{{OF_SOURCE}}})"
-    return Panel(title=title, description=description, queries=[Query(expression, legend)], unit="ops")
+    query = Query(expression, _legend(*labels))
+    return Panel(title=title, description=description, queries=[query], unit=unit, width=width)
 
 
 _READ = Row(
@@ -136,10 +140,9 @@ _SCHEDULES = Row(
 
 
 def _used(title: str, description: str, family: str, *labels: str) -> Panel:
-    legend = " ".join((LEGEND, *(f"{{{{{name}}}}}" for name in labels)))
     all_of_it = f"{gauge(family)}{{{OF_SOURCE}}}"
     part = all_of_it.replace("{", '{state="used",', 1)
-    query = Query(f"sum {by(*labels)} ({part}) / sum {by(*labels)} ({all_of_it})", legend)
+    query = Query(f"sum {by(*labels)} ({part}) / sum {by(*labels)} ({all_of_it})", _legend(*labels))
     return Panel(title=title, description=description, queries=[query], unit="percentunit", maximum=1, width=6)
 
 
@@ -158,15 +161,11 @@ _MACHINE = Row(
         ),
         _used("Memory of the machine", "What part is used.", "taskq_host_memory_bytes"),
         _used("Disks", "What part of each file system is used.", "taskq_host_disk_bytes", "mount"),
-        Panel(
-            title="Network",
-            description="Through each device.",
-            queries=[
-                Query(
-                    f"sum {by('device', 'direction')} ({rate('taskq_host_network_bytes_total')}{{{OF_SOURCE}}})",
-                    f"{LEGEND} {{{{device}}}} {{{{direction}}}}",
-                )
-            ],
+        _rate(
+            "Network",
+            "Through each device.",
+            "taskq_host_network_bytes_total",
+            *("device", "direction"),
             unit="Bps",
             width=6,
         ),
@@ -176,38 +175,27 @@ _MACHINE = Row(
 
 
 def _latency(title: str, description: str, family: str, *labels: str) -> Panel:
-    legend = " ".join((LEGEND, *(f"{{{{{name}}}}}" for name in labels)))
     buckets = f"sum {by(*labels, 'le')} ({rate(f'{family}_bucket')}{{{OF_SOURCE}}})"
-    query = Query(f"histogram_quantile(0.95, {buckets})", legend)
+    query = Query(f"histogram_quantile(0.95, {buckets})", _legend(*labels))
     return Panel(title=title, description=description, queries=[query], unit="s", width=6)
 
 
 _ALLOCATOR = Row(
     "Allocator (of sources of the adapter redis_pubsub)",
     [
-        Panel(
-            title="Messages",
-            description="Published on each channel, a second.",
-            queries=[
-                Query(
-                    f"sum {by('channel', 'kind')} ({rate('taskq_redis_pubsub_messages_total')}{{{OF_SOURCE}}})",
-                    f"{LEGEND} {{{{channel}}}} {{{{kind}}}}",
-                )
-            ],
-            unit="ops",
+        _rate(
+            "Messages",
+            "Published on each channel, a second.",
+            "taskq_redis_pubsub_messages_total",
+            *("channel", "kind"),
             width=6,
         ),
         _latency("Latency, p95", "From publishing to arrival.", "taskq_redis_pubsub_latency_seconds", "channel"),
-        Panel(
-            title="Allocations",
-            description="Tasks given to a worker, a second, by queue and method.",
-            queries=[
-                Query(
-                    f"sum {by('queue', 'method')} ({rate('taskq_redis_pubsub_allocations_total')}{{{OF_SOURCE}}})",
-                    f"{LEGEND} {{{{queue}}}} {{{{method}}}}",
-                )
-            ],
-            unit="ops",
+        _rate(
+            "Allocations",
+            "Tasks given to a worker, a second, by queue and method.",
+            "taskq_redis_pubsub_allocations_total",
+            *("queue", "method"),
             width=6,
         ),
         _latency(

@@ -14,6 +14,11 @@ SUM, COUNT = rate("taskq_task_run_duration_seconds_sum"), rate("taskq_task_run_d
 ENDED = f"sum by (outcome) (sum_over_time({FINISHED}{{{OF_QUEUE}}}[$__range:1m]))"
 
 
+def _most(title: str, description: str, counted: str) -> Panel:
+    query = Query(f"topk(20, sum by (source, task) ({counted}{{{OF_QUEUE}}}))", LEGEND)
+    return Panel(title=title, description=description, queries=[query], unit="ops")
+
+
 def _percentile(q: float, title: str) -> Panel:
     expression = f"histogram_quantile({q:g}, sum by (source, task, le) ({RUN}{{{OF_QUEUE}}}))"
     return Panel(
@@ -31,27 +36,12 @@ _PACE = Row(
             unit="ops",
             stacked=True,
         ),
-        Panel(
-            title="Ended, by task",
-            description="The twenty that end most often.",
-            queries=[Query(f"topk(20, sum by (source, task) ({FINISHED}{{{OF_QUEUE}}}))", LEGEND)],
-            unit="ops",
-        ),
-        Panel(
-            title="Enqueued, by task",
-            description="The twenty that are sent most often.",
-            queries=[
-                Query(f"topk(20, sum by (source, task) ({rate('taskq_tasks_enqueued_total')}{{{OF_QUEUE}}}))", LEGEND)
-            ],
-            unit="ops",
-        ),
-        Panel(
-            title="Received, by task",
-            description="The twenty that workers are given most often, each attempt.",
-            queries=[
-                Query(f"topk(20, sum by (source, task) ({rate('taskq_tasks_received_total')}{{{OF_QUEUE}}}))", LEGEND)
-            ],
-            unit="ops",
+        _most("Ended, by task", "The twenty that end most often.", FINISHED),
+        _most("Enqueued, by task", "The twenty that are sent most often.", rate("taskq_tasks_enqueued_total")),
+        _most(
+            "Received, by task",
+            "The twenty that workers are given most often, each attempt.",
+            rate("taskq_tasks_received_total"),
         ),
         Panel(
             title="Success ratio",
