@@ -81,24 +81,20 @@ def answers(url: str, body: Any = None) -> Any:
         return None
 
 
-OF_QUEUE = (
-    *("TaskqQueueTooOld", "TaskqBacklogGrowing", "TaskqBacklogTooLong", "TaskqQueueNoConsumers", "TaskqQueueStalled"),
-    *("TaskqObjectiveBurnsFast", "TaskqObjectiveBurnsSlowly", "TaskqFailureRatio"),
-)
-LATE = ("TaskqBacklogGrowing", "TaskqBacklogTooLong", "TaskqObjectiveBurnsSlowly")
-
-
+LATE = {"TaskqBacklogGrowing", "TaskqBacklogTooLong", "TaskqObjectiveBurnsSlowly"}
+STANDS = LATE | {"TaskqQueueTooOld", "TaskqQueueStalled", "TaskqObjectiveBurnsFast"}
 #: What a cause silences, of the same source.
 SILENCED = {
     "TaskqSourceDown": {*SEVERITY} - {"TaskqSourceDown"},
-    "TaskqFollowerDown": {*OF_QUEUE[2:3], *OF_QUEUE[4:], "TaskqRetryStorm", "TaskqTasksLost"},
+    "TaskqFollowerDown": STANDS - {"TaskqBacklogGrowing", "TaskqQueueTooOld"}
+    | {"TaskqFailureRatio", "TaskqRetryStorm", "TaskqTasksLost"},
     "TaskqFollowerLate": {"TaskqBacklogTooLong", "TaskqQueueStalled"},
-    "TaskqNoWorkers": {*OF_QUEUE[:-1], "TaskqWorkersGone", "TaskqWorkerDown", "TaskqWorkersSilent"},
+    "TaskqNoWorkers": STANDS | {"TaskqQueueNoConsumers", "TaskqWorkersGone", "TaskqWorkerDown", "TaskqWorkersSilent"},
     "TaskqWorkersGone": {"TaskqWorkerDown"},
-    "TaskqQueueNoConsumers": {*OF_QUEUE[:-1]} - {"TaskqQueueNoConsumers"},
-    "TaskqQueueTooOld": {*LATE},
-    "TaskqQueueStalled": {*LATE},
-    "TaskqObjectiveBurnsFast": {*LATE},
+    "TaskqQueueNoConsumers": STANDS,
+    "TaskqQueueTooOld": LATE,
+    "TaskqQueueStalled": LATE,
+    "TaskqObjectiveBurnsFast": LATE,
     "TaskqSchedulerDown": {"TaskqScheduleOverdue"},
 }
 

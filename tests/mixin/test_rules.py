@@ -8,14 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from told import AGE, DONE, OBJECTIVE, READY, promtool, queue, series, tool
+from told import AGE, DONE, OBJECTIVE, READY, known_families, promtool, queue, series, tool
 
 from taskq_exporter import cli
-from taskq_exporter.adapters import Adapters
 from taskq_exporter.mixin.alerts import alerts
 from taskq_exporter.mixin.recording import records
 from taskq_exporter.mixin.thresholds import Thresholds
-from taskq_exporter.schema import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 HISTOGRAM = re.compile("_(bucket|sum|count)$")
@@ -29,8 +27,7 @@ def test_alerts_read_recorded_series_and_the_exporters_own() -> None:
 
 
 def test_records_read_families_of_the_schema_and_of_adapters() -> None:
-    adapters = Adapters()
-    known = {*FAMILIES, *(family for name in adapters.names for family in adapters.get(name).families)}
+    known = known_families()
     for record in records():
         for name in re.findall(r"taskq_[a-z0-9_]+", record.expression):
             assert HISTOGRAM.sub("", name) in known, record.name

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from taskq_exporter.adapters import Adapters
 from taskq_exporter.mixin.rules import Site, alert_rules, recording_rules
 from taskq_exporter.mixin.thresholds import Thresholds
+from taskq_exporter.schema import FAMILIES
 
 SITE = Site(grafana_url="https://grafana.example", runbook_url="https://runbooks.example")
 
@@ -33,6 +35,12 @@ def tool(name: str, package: str = "prometheus") -> str:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+def known_families() -> set[str]:
+    """Of the schema, and of every adapter that is installed."""
+    adapters = Adapters()
+    return {*FAMILIES, *(family for name in adapters.names for family in adapters.get(name).families)}
 
 
 def queue(family: str, **labels: str) -> str:
@@ -78,6 +86,12 @@ def series(said: dict[str, str], exporters: int, source: str = "shop") -> list[d
             of_target = f'job="taskq",namespace="prod",instance="10.0.0.{i}:9540",pod="exporter-{i}"'
             found.append({"series": f"{name}{{{labels}{',' if labels else ''}{of_target}}}", "values": values})
     return found
+
+
+def sources(said: dict[str, dict[str, str]], exporters: int) -> list[dict[str, str]]:
+    """The input series of several sources by their names; what the exporters say of themselves is said once."""
+    found = [one for name, told in said.items() for one in series(told, exporters, name)]
+    return list({one["series"]: one for one in found}.values())
 
 
 def promtool(tmp_path: Path, tests: list[dict[str, Any]], *more: str, fails: bool = False) -> str:
