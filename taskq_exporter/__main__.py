@@ -10,6 +10,7 @@ __all__ = ["main"]
 
 def main() -> int:
     """Run taskq-exporter; returns the exit status."""
+    # without the command line, which is nine tenths of the start of a probe
     if len(sys.argv) == 3 and sys.argv[1] == "healthcheck":
         from taskq_exporter.commands import healthcheck
 

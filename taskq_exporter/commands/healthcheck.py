@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def of_url(url: str) -> int | None:
-    """The same of the exporter at a URL; None where that is none."""
+    """The exit status for the exporter at a URL, after saying on stderr what is wrong; None where it is no URL."""
     parts = http_url(url)
     if parts is None:
         return None
@@ -57,6 +57,7 @@ def of_url(url: str) -> int | None:
 
 
 def _said(problem: str) -> int:
+    """Say what is wrong; the exit status."""
     if problem:
         print(f"not healthy: {problem}", file=sys.stderr)
     return 1 if problem else 0
