@@ -22,15 +22,17 @@ FIXED = {
 }
 #: The values that change one of these, by the file of the folder `ci` where they do.
 CANNOT = {
-    "everything": ("nameOverride", "fullnameOverride", "namespaceOverride", "kind", "persistence.existingClaim"),
+    "everything": (
+        *("nameOverride", "fullnameOverride", "namespaceOverride", "kind", "persistence.existingClaim"),
+        *("persistence.enabled", "persistence.storageClass", "persistence.accessModes"),
+    ),
     "shards": (
         *("nameOverride", "fullnameOverride", "namespaceOverride", "persistence.enabled", "persistence.size"),
         *("persistence.storageClass", "persistence.accessModes", "persistence.annotations"),
     ),
 }
-CANNOT["everything"] += ("persistence.enabled", "persistence.storageClass", "persistence.accessModes")
 #: What makes values that do not go together.
-NEVER = {"existingConfigSecret", "existingConfigMap", "web.existingSecret", "persistence.existingClaim", "kind"}
+NEVER = {"existingConfigSecret", "existingConfigMap", "web.existingSecret", "persistence.existingClaim"}
 
 
 def fixed(documents: list[Document]) -> set[str]:
@@ -58,7 +60,7 @@ def test_all_other_values_change_in_place(helm4: Any, sets: dict[str, Values], n
 def test_the_page_names_what_cannot_change(helm4: Any, sets: dict[str, Values], name: str) -> None:
     before = fixed(helm4.render(sets[name]))
     for place in CANNOT[name]:
-        changed = with_value(sets[name], place, EFFECTS[place].value if place != "persistence.enabled" else False)
+        changed = with_value(sets[name], place, EFFECTS[place].value)
         assert not before <= fixed(helm4.render(changed)), place
         assert f"`{place}`" in PAGE.partition("## Upgrading")[2], place
 
