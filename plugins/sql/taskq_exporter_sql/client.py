@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import sys
 import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from operator import methodcaller
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql, waiting
 from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from taskq_exporter.api import AdapterError, Reason, Source, sending
-from taskq_exporter_sql.errors import adapter_error, connect_error
+from taskq_exporter_sql.errors import UNPREPARED, adapter_error, connect_error
+from taskq_exporter_sql.parameters import parameters
 
 __all__ = ["SqlClient", "Transaction", "connect", "read_only"]
 
-APPLICATION_NAME = "taskq-exporter"
 OLDEST_SERVER = 130000  # pg_current_snapshot()
 LOCK_TIMEOUT = 0.5  # seconds: a read that queues behind a migration makes everybody queue behind the read
 Row = tuple[Any, ...]
@@ -55,9 +53,10 @@ class SqlClient:
 
     def __init__(self, url: str, *, timeout: float) -> None:
         """Raises AdapterError(connect) where `url` is none of PostgreSQL."""
-        self._parameters = _parameters(url, timeout)
+        self._parameters = parameters(url, timeout)
         self._timeout = timeout
         self._connection: _Connection | None = None
+        self._prepares = True
         #: One transaction at a time.
         self.lock = asyncio.Lock()
         #: Statements sent so far.
@@ -120,10 +119,13 @@ class SqlClient:
         self.commands_sent += 1
         try:
             with sending([query], methodcaller("as_string", connection)):
+                prepare = prepare and self._prepares
                 cursor = await connection.execute(query.as_bytes(connection), binary=True, prepare=prepare)
                 names = tuple(column.name for column in cursor.description or ())
                 return await cursor.fetchall() if names else [], names
         except psycopg.Error as error:
+            # A pooler that passes on true process ids, and yet gives the next transaction to another process.
+            self._prepares &= error.sqlstate not in UNPREPARED
             raise adapter_error(error, doing) from None
         except UnicodeDecodeError:
             raise AdapterError(Reason.PROTOCOL, f"{doing}: a value is not valid UTF-8") from None
@@ -296,25 +298,6 @@ async def connect(source: Source) -> AsyncIterator[SqlClient]:
         yield client
     finally:
         client.drop()
-
-
-def _parameters(url: str, timeout: float) -> dict[str, Any]:
-    url = re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", url)  # as SQLAlchemy writes it
-    given: dict[str, Any] | None = None
-    with suppress(psycopg.Error):  # its text repeats the URL: it must not even be the context of ours
-        given = dict(conninfo_to_dict(url))
-    if given is None:
-        raise AdapterError(
-            Reason.CONNECT,
-            "the URL is none of PostgreSQL: write postgresql://user:password@host:5432/database?option=value,"
-            " with special characters of user and password percent-encoded",
-        )
-    defaults: dict[str, Any] = {
-        "fallback_application_name": APPLICATION_NAME,
-        "connect_timeout": max(2, int(timeout / 2)),  # so that a second host still gets its turn
-        "keepalives_idle": 30,
-    }
-    return {**defaults, **given, "client_encoding": "utf8"}
 
 
 def _milliseconds(seconds: float) -> sql.Literal:

@@ -6,11 +6,16 @@ import psycopg
 
 from taskq_exporter.api import AdapterError, Reason
 
-__all__ = ["adapter_error", "connect_error"]
+__all__ = ["UNPREPARED", "adapter_error", "connect_error"]
+
+#: A prepared statement is gone, or another's is there.
+UNPREPARED = ("26000", "42P05")
 
 #: By SQLSTATE, the longest prefix first: the reason, and what it means for whoever reads the log.
 _BY_STATE: tuple[tuple[str, Reason, str], ...] = (
     ("42501", Reason.PERMISSION, "a right is missing: run what `taskq-exporter grants` prints"),
+    ("26000", Reason.BUSY, "a pooler took a prepared statement away: none is prepared from now on"),
+    ("42P05", Reason.BUSY, "a pooler gave us others' prepared statements: none is prepared from now on"),
     ("42P01", Reason.SCHEMA, "a table is missing"),
     ("42703", Reason.SCHEMA, "a column is missing"),
     ("55P03", Reason.BUSY, "a table is locked by someone else, e.g. a migration"),

@@ -239,3 +239,23 @@ async def test_urls_as_other_tools_write_them(postgres_dsn: str) -> None:
     assert sqlalchemy != postgres_dsn
     for dsn in (sqlalchemy, postgres_dsn.replace("postgresql://", "postgres://"), make_conninfo(postgres_dsn)):
         assert await open_and_ask(dsn) == [(1,)]
+
+
+async def test_prepared_statements_that_a_pooler_takes_away_cost_one_look(postgres_dsn: str) -> None:
+    async with connect(source_of(postgres_dsn)) as client:
+
+        async def again() -> list[tuple[Any, ...]]:
+            async with read_only(client, timeout=5) as transaction:
+                return await transaction.fetch("asked", sql.SQL("SELECT 1"), again=True)
+
+        async def pooled() -> None:
+            connection, _ = await client.open()
+            connection.pgconn.exec_(b"DEALLOCATE ALL")  # psycopg does not see it, as it sees no pooler's
+
+        assert await again() == [(1,)]
+        await pooled()
+        failed = await refused(again())
+        assert (failed.reason, "none is prepared from now on" in str(failed)) == (Reason.BUSY, True)
+        assert await again() == [(1,)]
+        await pooled()
+        assert await again() == [(1,)]
