@@ -135,6 +135,15 @@ def test_a_misspelt_key_would_be_found(helm4: Any, validator: Any, sets: Sets, k
     assert "misspelt" in said
 
 
+def test_an_authority_of_your_own_is_trusted_instead(helm4: Any) -> None:
+    env = [{"name": "SSL_CERT_FILE", "value": "/etc/ssl/certs/ours.pem"}]
+    values = {"web": {"tlsSecret": "tls"}, "tests": {"env": env}}
+    documents = helm4.render(values)
+    assert broken(documents, values) == []
+    (container,) = only(documents, "Pod")["spec"]["containers"]
+    assert container["env"] == env
+
+
 def test_one_exporter_at_a_time(helm4: Any) -> None:
     spec = workload(helm4.render({}))["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
