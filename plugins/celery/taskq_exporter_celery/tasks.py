@@ -129,7 +129,9 @@ class Tasks:
         worker.gave_up(uuid)
         run = Run(task, worker, at, min(at, now))
         run.heard = False
-        worker.heard_of(run)
+        worker.runs.add(run)
+        if at <= worker.said and worker.surplus > 0:
+            worker.account_for_one()
         task.runs = [run]
 
     def started(self, uuid: str, host: str, at: float, now: float) -> None:
@@ -144,7 +146,9 @@ class Tasks:
         if task.runs and not task.runs[0].heard:  # the worker's answer was faster
             self._take_run(task, host)
         run = Run(task, worker, at, now)
-        worker.heard_of(run)
+        worker.runs.add(run)
+        if at <= worker.said and worker.surplus > 0:
+            worker.account_for_one()
         if task.runs is None:
             task.runs = [run]
         else:

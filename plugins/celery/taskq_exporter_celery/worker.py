@@ -130,12 +130,10 @@ class Worker:
         self.later.clear()
         self.whole = whole
 
-    def heard_of(self, run: Run) -> None:
-        """It runs this."""
-        self.runs.add(run)
-        if run.started <= self.said and self.surplus > 0:  # the last heartbeat told of it
-            self.surplus -= 1
-            self.unseen = int(min(self.unseen, self.surplus))
+    def account_for_one(self) -> None:
+        """Of the tasks that its last heartbeat told of, one more is known."""
+        self.surplus -= 1
+        self.unseen = int(min(self.unseen, self.surplus))
 
     # --- what is seen now
 
