@@ -17,17 +17,12 @@ from typing import Any
 
 import pytest
 import yaml
-from containers import ROOT, Engine, free_port, unavailable
+from containers import ROOT, Engine, free_port, need_networks, unavailable
 
 from taskq_exporter.testing.environments import python_with
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = ROOT / "docker-compose.yml"
-#: Redis and Prometheus of Debian, where the compose file has those of Docker Hub.
-STAND_IN = """\
-FROM python:3.13-slim
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server prometheus >/dev/null
-"""
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -101,14 +96,11 @@ def test_prometheus_takes_its_configuration_and_the_rules(mixin: Path, tmp_path:
 
 
 @pytest.fixture
-def running(engine: Engine, image: str, tools: Path, tmp_path: Path) -> Iterator[tuple[str, str]]:
+def running(
+    engine: Engine, image: str, stand_in: str, shop: str, tools: Path, tmp_path: Path
+) -> Iterator[tuple[str, str]]:
     """The services but Grafana; the addresses of exporter and Prometheus."""
-    helpers = ["/usr/lib/podman/netavark", "/usr/lib/podman/aardvark-dns", "/usr/sbin/iptables"]
-    if missing := [Path(helper).name for helper in helpers if not Path(helper).exists()]:
-        unavailable(f"no network for containers: not installed: {', '.join(missing)}")
-    (tmp_path / "Dockerfile").write_text(STAND_IN)
-    stand_in = engine.build(tmp_path, "localhost/taskq-stand-in:1")
-    shop = engine.build(DEPLOY / "celery", "localhost/taskq-shop:1")
+    need_networks()
     compose = load(COMPOSE)
     services = compose["services"]
     del services["grafana"]
