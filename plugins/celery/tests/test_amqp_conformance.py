@@ -34,7 +34,9 @@ def seeded(open_project: Callable[..., AbstractContextManager[Any]]) -> Iterator
             channel = connection.default_channel
             channel.queue_declare("orders", durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
             for _ in range(3):
-                channel.basic_publish(amqp.Message("{}", delivery_mode=2), routing_key="orders")
+                channel.basic_publish_confirm(
+                    amqp.Message("{}", delivery_mode=2), routing_key="orders"
+                )  # RabbitMQ 3.10 may lose others
 
         def work() -> None:
             worker = project.worker("-c", "2", queues="emails")
