@@ -25,7 +25,8 @@ CLOCKS = {"server": "CPU time of the server", "wall": "time"}
 class _Costs:
     """What each thing cost in each round."""
 
-    ours: dict[str, list[Cost]] = field(default_factory=dict)  # by table
+    ours: dict[str, list[Cost]] = field(default_factory=dict)  # of a collect, by table
+    looks: dict[str, list[Cost]] = field(default_factory=dict)  # of the follower
     plain: list[Cost] = field(default_factory=list)
     parallel: list[Cost] = field(default_factory=list)
     statements: Mapping[str, float] = field(default_factory=dict)
@@ -70,12 +71,18 @@ def _cheaper(world: World, costs: _Costs, what: str, *, least: int) -> Iterator[
             yield Row(f"{what}, {name}", value, against)
         else:
             yield bar(f"{what}, {name}", value, against, f"at least {least} times cheaper", times >= least)
+    for clock, name in CLOCKS.items():
+        looks = _of(costs.looks[LARGE], clock)
+        both = [a + b for a, b in zip(_of(costs.ours[LARGE], clock), looks, strict=True)]
+        times = middle(_of(costs.plain, clock)) / middle(both)
+        said = f"{_ms(looks)}; collect and look {_ms(both)}: {times:.0f} times cheaper"
+        yield Row(f"a look of the follower, {name}", said)
     yield Row("count(*) by queue and state with parallel workers, time", _ms(_of(costs.parallel, "wall")))
 
 
 def _measure(world: World, tables: Sequence[str], *, ready: int) -> _Costs:
     """All in turn, and what they say compared. Raises RuntimeError where it is wrong."""
-    costs = _Costs({table: [] for table in tables})
+    costs = _Costs({table: [] for table in tables}, {table: [] for table in tables})
     with ExitStack() as stack:
         ours = {t: stack.enter_context(Exporter(world.exporter, t, options(t))) for t in tables}
         plain = stack.enter_context(PlainCount(world.url, LARGE))
@@ -84,7 +91,9 @@ def _measure(world: World, tables: Sequence[str], *, ready: int) -> _Costs:
         for _ in range(world.rounds):
             for table, exporter in ours.items():
                 world.tables.finish(table, ENDED)
-                costs.ours[table].append(exporter.measure())
+                collected, looked = exporter.measure()
+                costs.ours[table].append(collected)
+                costs.looks[table].append(looked)
             costs.plain.append(plain.measure())
             costs.parallel.append(parallel.measure())
         if (plain.count("queued"), plain.count("active")) != (ready, RUNNING):
