@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskq_exporter_celery.events import NUMBER, is_name, is_queue
+from taskq_exporter_celery.learned import the_only
 from taskq_exporter_celery.worker import Worker
 
 if TYPE_CHECKING:
@@ -44,4 +45,4 @@ def _queue(delivery: Any, worker: Worker) -> str:
     key = delivery.get("routing_key") if isinstance(delivery, dict) and not delivery.get("exchange") else None
     if isinstance(key, str) and key and is_queue(key):
         return key
-    return next(iter(worker.queues)) if worker.queues and len(worker.queues) == 1 else ""
+    return the_only(worker.queues)

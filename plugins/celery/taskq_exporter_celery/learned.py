@@ -11,6 +11,11 @@ from collections.abc import Collection
 MESSAGES = 20_000
 
 
+def the_only(reads: Collection[str] | None) -> str:
+    """The one queue that a worker reads; "" where it reads several, or nobody told."""
+    return next(iter(reads)) if reads and len(reads) == 1 else ""
+
+
 class Learned:
     """The queues of messages that were seen, each of one try of a task."""
 
@@ -28,4 +33,4 @@ class Learned:
         *of, queue = self._seen.get(uuid, ("", 0, ""))
         if of == [name, retries]:
             return queue
-        return next(iter(reads)) if reads and len(reads) == 1 else ""
+        return the_only(reads)

@@ -106,11 +106,8 @@ class Tasks:
         elif task.received is not None and task.received[0] == retries:  # its task-sent is to come
             self._replace(task)
             if name != task.name:
-                task.name, task.queue, task.runnable = (
-                    name,
-                    self._learned.queue_of(uuid, name, retries, worker.queues),
-                    None,
-                )
+                task.name, task.queue = name, self._learned.queue_of(uuid, name, retries, worker.queues)
+                task.runnable = None
         if retries > task.retries:
             task.retries, task.runnable, task.waited, task.begun, task.earlier = retries, None, False, None, None
         task.received = (retries, name)

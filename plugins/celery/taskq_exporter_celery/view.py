@@ -8,6 +8,7 @@ from typing import Literal
 
 from taskq_exporter.api import Capability, Finding, LongestRun, QueueStats, Sample, State, WorkerState
 from taskq_exporter_celery.families import WITHOUT_TASK_EVENTS, WORKER_PROCESSED
+from taskq_exporter_celery.learned import the_only
 from taskq_exporter_celery.workers import Workers
 
 USE_E = "start workers with -E, or set worker_send_task_events = True, to count what they start and finish"
@@ -34,7 +35,7 @@ def queues(
         if worker.up is False:
             continue
         if unheard := worker.unheard:
-            queue = next(iter(worker.queues)) if worker.queues and len(worker.queues) == 1 else ""
+            queue = the_only(worker.queues)
             counts[queue] += unheard
             ageless.add(queue)
         for run in worker.runs:

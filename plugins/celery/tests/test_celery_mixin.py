@@ -50,11 +50,8 @@ class Shown:
     def look(self) -> None:
         """Start Prometheus."""
         target = {"targets": [self.exporter.address], "labels": {"namespace": "prod"}}
-        job = {
-            "job_name": "celery-exporter",
-            "scrape_interval": "4s",
-            "scrape_timeout": "4s",
-        }  # a page of theirs takes 2 s
+        # a page of theirs takes 2 s
+        job = {"job_name": "celery-exporter", "scrape_interval": "4s", "scrape_timeout": "4s"}
         self.prometheus = Prometheus([{**job, "static_configs": [target]}], *self.rules)
 
     def last(self, expression: str, at: float) -> Values:
